@@ -1,0 +1,45 @@
+"""warmstart: start from what a model already knows.
+
+The public names load lazily: importing warmstart imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from warmstart.backbones.load import load_backbone as load_backbone
+    from warmstart.core.errors import WarmstartError as WarmstartError
+    from warmstart.verbs.adapt import adapt as adapt
+    from warmstart.verbs.advise import advise as advise
+    from warmstart.verbs.compare import compare as compare
+    from warmstart.verbs.groups import groups as groups
+    from warmstart.verbs.predict import load as load
+    from warmstart.verbs.predict import predict as predict
+    from warmstart.verbs.push import push as push
+
+_HOMES = {
+    "adapt": "warmstart.verbs.adapt",
+    "advise": "warmstart.verbs.advise",
+    "compare": "warmstart.verbs.compare",
+    "groups": "warmstart.verbs.groups",
+    "load": "warmstart.verbs.predict",
+    "predict": "warmstart.verbs.predict",
+    "push": "warmstart.verbs.push",
+    "load_backbone": "warmstart.backbones.load",
+    "WarmstartError": "warmstart.core.errors",
+}
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - strings, made from the table above
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module's lazy attribute protocol
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'warmstart' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Errors, records, options, metrics and statistics: standard library and numpy only."""

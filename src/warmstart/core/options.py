@@ -1,0 +1,265 @@
+"""Options of the verbs, typed once: the Python arguments and the command line are both made from these classes.
+
+Names are those of transformers' TrainingArguments and peft's LoraConfig. Checks that need data or a model live with
+what they check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from warmstart.core.errors import SettingError
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741 - the options
+R = TypeVar("R")
+
+STRATEGIES = ("zero_shot", "linear_probe", "fine_tune", "progressive", "lora", "scratch")
+METRICS = ("accuracy", "macro_f1", "log_loss")
+
+
+def option(default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = ()) -> Any:
+    """A field with its help text, an optional one-letter flag and the values it may take."""
+    return field(default=default, metadata={"help": text, "short": short, "choices": choices})
+
+
+def required(text: str) -> Any:
+    """A field without a default."""
+    return field(metadata={"help": text, "short": "", "choices": ()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Where the rows are and what their columns mean."""
+
+    data: str = required("CSV, TSV, JSONL or Parquet file, image folder (one folder per class), `datasets` name, or sample:reviews.")
+    text_column: str | None = option(None, "Column with the text. Guessed, and shown, when not given.")
+    text_pair_column: str | None = option(None, "Column with the second text, for pairs.")
+    image_column: str | None = option(None, "Column with image paths (relative to the table) for tables of images.")
+    label_column: str | None = option(None, "Column with the label. Guessed, and shown, when not given.")
+    group_column: str | None = option(None, "Rows that share a value here (one customer, say) stay on one side of every split.")
+    test_data: str | None = option(None, "A separate file to judge by, instead of a split of --data.")
+    train_size: float | None = option(None, "Labelled rows to learn from: a count, or a fraction below 1. Default: all that --test-size leaves.")
+    test_size: float = option(0.2, "Rows to judge by: a count, or a fraction below 1.")
+    validation_size: float = option(0.15, "Share of the labelled rows kept for choosing settings: a count, or a fraction below 1.")
+    drop_invalid: bool = option(False, "Leave out the rows that would stop the run; they are counted and listed.")
+    seed: int = option(42, "Seed of the splits, the batches and the training.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which pretrained model to start from."""
+
+    model: str = option("sentence-transformers/all-MiniLM-L6-v2", "Hub name, folder, or packaged model to start from.")
+    revision: str | None = option(None, "Branch, tag or commit on the Hub.")
+    pooling: str | None = option(None, "How token vectors become one: overrides what the model states.", choices=("mean", "cls", "max", "lasttoken"))
+    max_length: int | None = option(None, "Longest text, in tokens; longer texts are cut. Default: what the model states, at most 256.")
+    image_size: int | None = option(None, "Side of the square that images are resized to, in pixels. Default: what the model states.")
+    trust_remote_code: bool = option(False, "Run code that comes with the model. Only for models whose code you have read.")
+    cache_dir: str | None = option(None, "Folder of cached features. Default: $WARMSTART_CACHE or ~/.cache/warmstart.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train. What is not given is chosen by the plan."""
+
+    learning_rate: float | None = option(None, "Peak rate of the last group below the head.")
+    layer_decay: float | None = option(None, "Each group's rate is this times the rate of the group above it (0 to 1].")
+    head_learning_rate: float | None = option(None, "Peak rate of the head.")
+    num_train_epochs: float | None = option(None, "Passes over the training rows.")
+    max_steps: int | None = option(None, "Optimizer steps, instead of --num-train-epochs.")
+    per_device_train_batch_size: int = option(16, "Rows per step and device.")
+    gradient_accumulation_steps: int = option(1, "Steps whose gradients are summed before an update.")
+    weight_decay: float = option(0.01, "Decoupled weight decay; never on norms and biases.")
+    warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
+    label_smoothing_factor: float = option(0.0, "Label smoothing, 0 to 1.")
+    class_weights: str = option("none", "Weigh classes by inverse frequency.", choices=("none", "balanced"))
+    early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
+    metric_for_best_model: str = option("accuracy", "What selects checkpoints and strategies.", choices=METRICS)
+    bf16: str = option("auto", "bfloat16 autocast: auto uses it where this machine is faster with it.", choices=("auto", "true", "false"))
+    gradient_checkpointing: bool = option(False, "Trade time for memory.")
+    augment: str = option("auto", "Random crops and flips of training images (auto: on for images).", choices=("auto", "true", "false"))
+    r: int = option(8, "LoRA rank.")
+    lora_alpha: int = option(16, "LoRA scaling numerator.")
+    lora_dropout: float = option(0.05, "LoRA dropout.")
+    target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
+    report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
+    time_budget: float | None = option(None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where the result goes."""
+
+    output_dir: str = required("Folder for the result. It appears only when the result is complete.")
+    overwrite: bool = option(False, "Replace an existing result, or start an unfinished run again.")
+    resume: bool = option(False, "Go on with an unfinished run from its last whole checkpoint.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
+    """Options of `adapt`."""
+
+    strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
+    """Options of `compare`."""
+
+    strategies: str = option("all", f"Comma-separated: {', '.join(STRATEGIES)}; or all.")
+    seeds: int = option(3, "Paired seeds: each draws its own validation rows, order and initial values.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdviseOptions(DataOptions, ModelOptions, TrainOptions):
+    """Options of `advise`."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Options of `predict`."""
+
+    result: str = required("Folder that adapt wrote.")
+    data: str = required("CSV, TSV, JSONL or Parquet file, or image folder, to predict.")
+    output: str | None = option(None, "File to write: .csv, .tsv, .jsonl or .parquet. Default: next to --data, named …-predictions.")
+    probabilities: bool = option(False, "Also write one column per label.")
+    batch_size: int = option(64, "Rows at a time.")
+    overwrite: bool = option(False, "Replace the output file if it exists.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushOptions:
+    """Options of `push`."""
+
+    result: str = required("Folder that adapt wrote.")
+    repo_id: str = required("Where on the Hub, as user/name.")
+    private: bool = option(False, "Make the repository private.")
+    commit_message: str = option("Adapted with warmstart", "Message of the commit on the Hub.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsOptions(ModelOptions):
+    """Options of `groups`."""
+
+    model: str = required("Hub name, folder, or packaged model.")
+    learning_rate: float = option(1e-4, "Peak rate of the last group, for the table.")
+    layer_decay: float = option(0.8, "Each group's rate is this times the rate of the group above it (0 to 1].")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def verb(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+    """Make a function of an options object callable with the options themselves as keyword arguments.
+
+    Raises:
+        SettingError: for an unknown or missing option.
+    """
+
+    def decorate(function: Callable[[O], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if args:
+                raise SettingError(f"{function.__name__} takes keyword arguments only, such as data=… and model=…")
+            known = inspect.signature(options).parameters
+            for name in kwargs:
+                if name not in known:
+                    raise SettingError(f"{function.__name__} has no option {name!r}{_nearest(name, known)}")
+            missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in kwargs]
+            if missing:
+                raise SettingError(f"{function.__name__} needs {', '.join(missing)}")
+            return function(options(*args, **kwargs))
+
+        call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _nearest(name: str, known: typing.Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "test_size": (0, float("inf"), "above 0: a count, or a fraction below 1"),
+    "train_size": (0, float("inf"), "above 0: a count, or a fraction below 1"),
+    "validation_size": (0, float("inf"), "above 0: a count, or a fraction below 1"),
+    "learning_rate": (0, 10, "above 0 and at most 10"),
+    "head_learning_rate": (0, 10, "above 0 and at most 10"),
+    "layer_decay": (0, 1, "above 0 and at most 1"),
+    "num_train_epochs": (0, float("inf"), "above 0"),
+    "time_budget": (0, float("inf"), "above 0 seconds"),
+    "max_steps": (0, float("inf"), "above 0"),
+    "max_length": (1, float("inf"), "at least 2 tokens"),
+    "image_size": (15, 4096, "between 16 and 4096 pixels"),
+    "per_device_train_batch_size": (0, float("inf"), "at least 1"),
+    "gradient_accumulation_steps": (0, float("inf"), "at least 1"),
+    "early_stopping_patience": (0, float("inf"), "at least 1"),
+    "r": (0, float("inf"), "at least 1"),
+    "lora_alpha": (0, float("inf"), "above 0"),
+    "batch_size": (0, float("inf"), "at least 1"),
+    "seeds": (0, 100, "between 1 and 100"),
+}
+_FROM_ZERO: dict[str, tuple[float, str]] = {
+    "weight_decay": (float("inf"), "0 or more"),
+    "warmup_steps": (float("inf"), "0 or more: a count, or a fraction below 1"),
+    "label_smoothing_factor": (1.0, "at least 0 and below 1"),
+    "lora_dropout": (1.0, "at least 0 and below 1"),
+    "seed": (2**32, "at least 0 and below 2**32"),
+}
+
+
+def flag(name: str) -> str:
+    """The command line's spelling of an option: `time_budget` → `--time-budget`."""
+    return "--" + name.replace("_", "-")
+
+
+def check_options(options: Any) -> None:
+    """Check every value on its own.
+
+    Raises:
+        SettingError: naming the option, its value and what it may be.
+    """
+    for spec in dataclasses.fields(options):
+        value = getattr(options, spec.name)
+        if isinstance(value, Path):
+            object.__setattr__(options, spec.name, str(value))
+            continue
+        choices = spec.metadata.get("choices", ())
+        if value is not None and choices and value not in choices:
+            raise SettingError(f"{flag(spec.name)} is {value!r}; it must be one of: {', '.join(choices)}.")
+        if value is None or isinstance(value, (str, bool)):
+            continue
+        low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
+        bad = not low < value <= high
+        if spec.name in _FROM_ZERO:
+            high, text = _FROM_ZERO[spec.name]
+            bad = not 0 <= value < high
+        if bad:
+            raise SettingError(f"{flag(spec.name)} is {value}; it must be {text}.")

@@ -1,0 +1,312 @@
+"""Frozen records with JSON both ways: what the rooms hand each other and what a saved run is rebuilt from.
+
+A record holds plain values only (numbers, strings, tuples, dictionaries, other records). Nothing here computes a
+score, reads data or knows torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+Modality = Literal["text", "pair", "image"]
+Severity = Literal["stop", "warn"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A frozen dataclass that goes to JSON and back; unknown keys fail."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers (not-a-number becomes null)."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def to_json(self) -> str:
+        """The record as strict JSON text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Rebuild the record. Raises ValueError for a key that the record does not have."""
+        hints = typing.get_type_hints(cls)
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}")
+        return cls(**{name: _typed(hints[name], value) for name, value in values.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild the record from JSON text."""
+        return cls.from_dict(json.loads(text))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _typed(next(arg for arg in args if arg is not type(None)), value)
+    if hint is float:
+        return math.nan if value is None else float(value)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_dict(value)
+    if origin is tuple:
+        return tuple(_typed(args[0], item) for item in value)
+    if origin is dict:
+        return {key: _typed(args[1], item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Interval(Record):
+    """A score and its 95 % interval, in the score's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        spec = spec or ".3f"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+@dataclass(frozen=True)
+class Finding(Record):
+    """What a data check found: `stop` ends the run with exit code 2, `warn` only tells."""
+
+    check: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+    file: str = ""
+    column: str = ""
+    rows: tuple[int, ...] = ()  # the first twenty, counted as a spreadsheet shows them
+    count: int = 0
+    dropped: bool = False  # left out on request (--drop-invalid)
+
+
+@dataclass(frozen=True)
+class TaskCard(Record):
+    """What the data is: enough to reproduce the task and to tell it from any other."""
+
+    source: str
+    modality: Modality
+    columns: dict[str, str]  # role ("text", "text_pair", "image", "label", "group") → column
+    guessed: tuple[str, ...]  # roles whose column was guessed
+    labels: tuple[str, ...]
+    sizes: dict[str, int]  # split → rows
+    counts: dict[str, dict[str, int]]  # split → label → rows
+    findings: tuple[Finding, ...]
+    dropped: int
+    seed: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class BackboneCard(Record):
+    """Which pretrained model this is and how its features are made."""
+
+    name: str
+    source: str
+    architecture: str
+    modality: str
+    parameters: int
+    features: int
+    pooling: str
+    normalize: bool
+    preprocessing: dict[str, Any]
+    digest: str
+
+
+@dataclass(frozen=True)
+class GroupRow(Record):
+    """One line of the parameter → group → rate table. Depth 0 is next to the input."""
+
+    tower: str
+    group: str
+    depth: int
+    parameters: int
+    trainable: int
+    learning_rate: float
+    weight_decay: float
+    opens_at: float  # fraction of training at which the group starts to learn; 1 and above: never
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassScores(Record):
+    """One row of the per-class table."""
+
+    label: str
+    rows: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Scores(Record):
+    """What a classifier reached on one split. Log-loss in nats; calibration error after temperature scaling."""
+
+    rows: int
+    accuracy: Interval
+    macro_f1: Interval
+    log_loss: Interval
+    calibration_error: float
+    calibration_error_raw: float
+    per_class: tuple[ClassScores, ...]
+    confusion: tuple[tuple[int, ...], ...]  # rows: true label, columns: predicted label
+
+
+@dataclass(frozen=True)
+class Point(Record):
+    """One moment of training; what was not measured at that moment is None."""
+
+    step: int
+    epoch: float
+    seconds: float
+    loss: float | None = None
+    validation_loss: float | None = None
+    validation_score: float | None = None
+    rates: dict[str, float] | None = None  # group → learning rate
+
+
+@dataclass(frozen=True)
+class StrategyRun(Record):
+    """One strategy, one seed: what it was told, what it gave, what it cost."""
+
+    strategy: str
+    seed: int
+    status: Literal["done", "stopped", "skipped"]
+    note: str
+    settings: dict[str, Any]
+    validation: float  # the selection metric on the validation rows
+    test: Scores | None
+    seconds: float
+    peak_memory_mb: float
+    trainable: int
+    history: tuple[Point, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Floor(Record):
+    """What costs next to nothing: any model must beat it. Cross-validated on the training rows, and on test."""
+
+    name: str
+    cross_validated: Interval
+    test: Interval | None
+
+
+@dataclass(frozen=True)
+class Evidence(Record):
+    """What was measured before the decision. Scores are accuracies; times are seconds per example on this machine."""
+
+    labelled: int
+    classes: int
+    per_class_min: int
+    per_class_median: float
+    majority: float
+    zero_shot: Interval | None
+    tfidf: Interval | None
+    knn: Interval
+    probe: Interval
+    seconds_forward: float
+    seconds_train: float
+    parameters: int
+    budget_seconds: float | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Forecast(Record):
+    """What a strategy is expected to cost, or why it is ruled out."""
+
+    strategy: str
+    seconds: float
+    allowed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan(Record):
+    """The decision: what to run, with which settings, why, and what would change it."""
+
+    strategy: str
+    runner_up: str
+    settings: dict[str, Any]
+    reasons: tuple[str, ...]
+    would_change: tuple[str, ...]
+    forecasts: tuple[Forecast, ...]
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Mistake(Record):
+    """A confident error on a test row. `text` is the input, or the image file's name with a data-URI thumbnail."""
+
+    row: int
+    text: str
+    thumbnail: str
+    label: str
+    prediction: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class PairedDifference(Record):
+    """`strategy` minus `baseline` in test accuracy, on the same rows and seeds, with a 95 % interval."""
+
+    strategy: str
+    baseline: str
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """Everything one `adapt` or `compare` saw: results.json, and all that a report is drawn from."""
+
+    verb: str
+    created: str
+    metric: str
+    task: TaskCard
+    backbone: BackboneCard
+    plan: Plan | None
+    floors: tuple[Floor, ...]
+    runs: tuple[StrategyRun, ...]
+    chosen: str
+    differences: tuple[PairedDifference, ...]
+    mistakes: tuple[Mistake, ...]
+    temperature: float
+    seconds: float
+    peak_memory_mb: float
+    versions: dict[str, str]
+    machine: str
+    command: str
+    advice: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
+
+    def run_of(self, strategy: str) -> StrategyRun:
+        """The first run of a strategy. Raises KeyError when it did not run."""
+        for run in self.runs:
+            if run.strategy == strategy and run.status != "skipped":
+                return run
+        raise KeyError(strategy)
