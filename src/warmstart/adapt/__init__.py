@@ -1,1 +1,1 @@
-
+"""The strategies, one module each, behind one protocol (`protocol.py`)."""

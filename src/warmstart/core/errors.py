@@ -61,3 +61,7 @@ class DataError(UserError):
         message = (": ".join([", ".join(place), what]) if place else what).rstrip(".") + "."
         super().__init__(f"{message} {remedy}".strip())
         self.what, self.remedy, self.file, self.row, self.column = what, remedy, file, row, column
+
+
+class StrategyNotPossibleError(UserError):
+    """A strategy cannot work with this model or data; `compare` skips it and says why."""

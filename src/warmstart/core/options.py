@@ -30,9 +30,9 @@ def option(default: Any, text: str, *, short: str = "", choices: tuple[str, ...]
     return field(default=default, metadata={"help": text, "short": short, "choices": choices})
 
 
-def required(text: str) -> Any:
-    """A field without a default."""
-    return field(metadata={"help": text, "short": "", "choices": ()})
+def required(text: str, *, argument: bool = False) -> Any:
+    """A field without a default; on the command line an option, or a bare argument."""
+    return field(metadata={"help": text, "short": "", "choices": (), "argument": argument})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
+class AdaptOptions(OutputOptions, TrainOptions, ModelOptions, DataOptions):
     """Options of `adapt`."""
 
     strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
@@ -114,7 +114,7 @@ class AdaptOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
+class CompareOptions(OutputOptions, TrainOptions, ModelOptions, DataOptions):
     """Options of `compare`."""
 
     strategies: str = option("all", f"Comma-separated: {', '.join(STRATEGIES)}; or all.")
@@ -125,7 +125,7 @@ class CompareOptions(DataOptions, ModelOptions, TrainOptions, OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdviseOptions(DataOptions, ModelOptions, TrainOptions):
+class AdviseOptions(TrainOptions, ModelOptions, DataOptions):
     """Options of `advise`."""
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class AdviseOptions(DataOptions, ModelOptions, TrainOptions):
 class PredictOptions:
     """Options of `predict`."""
 
-    result: str = required("Folder that adapt wrote.")
+    result: str = required("Folder that adapt wrote.", argument=True)
     data: str = required("CSV, TSV, JSONL or Parquet file, or image folder, to predict.")
     output: str | None = option(None, "File to write: .csv, .tsv, .jsonl or .parquet. Default: next to --data, named …-predictions.")
     probabilities: bool = option(False, "Also write one column per label.")
@@ -151,8 +151,8 @@ class PredictOptions:
 class PushOptions:
     """Options of `push`."""
 
-    result: str = required("Folder that adapt wrote.")
-    repo_id: str = required("Where on the Hub, as user/name.")
+    result: str = required("Folder that adapt wrote.", argument=True)
+    repo_id: str = required("Where on the Hub, as user/name.", argument=True)
     private: bool = option(False, "Make the repository private.")
     commit_message: str = option("Adapted with warmstart", "Message of the commit on the Hub.")
 
@@ -164,9 +164,23 @@ class PushOptions:
 class GroupsOptions(ModelOptions):
     """Options of `groups`."""
 
-    model: str = required("Hub name, folder, or packaged model.")
+    model: str = required("Hub name, folder, or packaged model.", argument=True)
     learning_rate: float = option(1e-4, "Peak rate of the last group, for the table.")
     layer_decay: float = option(0.8, "Each group's rate is this times the rate of the group above it (0 to 1].")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Options of `sample`."""
+
+    name: str = required("Which sample: reviews.", argument=True)
+    output: str = required("File to write: .csv, .tsv, .jsonl or .parquet.")
+    rows: int | None = option(None, "Only so many rows, drawn with --seed.")
+    seed: int = option(42, "Seed of the draw.")
+    overwrite: bool = option(False, "Replace the output file if it exists.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -224,6 +238,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "r": (0, float("inf"), "at least 1"),
     "lora_alpha": (0, float("inf"), "above 0"),
     "batch_size": (0, float("inf"), "at least 1"),
+    "rows": (0, float("inf"), "at least 1"),
     "seeds": (0, 100, "between 1 and 100"),
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {

@@ -1,1 +1,1 @@
-
+"""Evidence and forecasts in, a Plan with reasons out: arrays and records only."""

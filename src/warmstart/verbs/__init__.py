@@ -1,1 +1,1 @@
-
+"""The public verbs, one module each: the only room that brings siblings together."""

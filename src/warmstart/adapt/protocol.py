@@ -1,0 +1,124 @@
+"""What every strategy receives and gives back, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from warmstart.backbones.classifier import Classifier
+from warmstart.backbones.load import Backbone
+from warmstart.backbones.text_inputs import Inputs
+from warmstart.core.clock import Clock
+from warmstart.core.records import GroupRow, Modality, Point
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows with their labels, and their pretrained features when they are known."""
+
+    inputs: Inputs
+    labels: np.ndarray  # (rows,)
+    features: np.ndarray  # (rows, width), of the pretrained model
+
+    def take(self, chosen: np.ndarray) -> Rows:
+        """The rows at some places."""
+        return Rows(Subset(self.inputs, chosen), self.labels[chosen], self.features[chosen])
+
+
+class Subset:
+    """Some rows of encoded inputs, without copying them."""
+
+    def __init__(self, inputs: Inputs, chosen: np.ndarray) -> None:
+        self._inputs, self._chosen = inputs, chosen
+        self.lengths = inputs.lengths[chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, torch.Tensor]:
+        """See `Inputs.batch`."""
+        return self._inputs.batch([int(self._chosen[row]) for row in rows], augment_seed)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a strategy is told; the typed form of a Plan's settings."""
+
+    learning_rate: float
+    layer_decay: float
+    head_learning_rate: float
+    num_train_epochs: float
+    max_steps: int | None
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    weight_decay: float
+    warmup_steps: float
+    label_smoothing_factor: float
+    class_weights: str
+    early_stopping_patience: int | None
+    metric: str
+    bf16: bool
+    gradient_checkpointing: bool
+    augment: bool
+    r: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: str
+    report_to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a strategy may use."""
+
+    backbone: Backbone
+    modality: Modality
+    labels: tuple[str, ...]
+    fit: Rows
+    validation: Rows
+    settings: Settings
+    seed: int
+    work: Path  # checkpoints go here; what is there already is gone on from
+    clock: Clock
+    reserve: float  # seconds to keep for what follows
+    progress: Callable[[int, int, str], None] | None = None
+    templates: tuple[str, ...] = ()
+
+    def class_weights(self) -> np.ndarray | None:
+        """Inverse frequencies, (classes,), averaging 1 over the rows; None when classes are not weighed."""
+        if self.settings.class_weights == "none":
+            return None
+        counts = np.bincount(self.fit.labels, minlength=len(self.labels)).astype(np.float64)
+        weights = np.where(counts > 0, len(self.fit.labels) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
+        return weights
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a strategy gives: a plain classifier, and how it came about."""
+
+    model: Classifier
+    trainable: int
+    note: str = ""
+    stopped: bool = False
+    history: tuple[Point, ...] = ()
+    groups: tuple[GroupRow, ...] = ()
+    settings: dict[str, Any] | None = None
+    adapter: PeftModel | None = None
+
+
+class Strategy(Protocol):
+    """One way to adapt a backbone."""
+
+    def __call__(self, context: Context) -> Outcome:
+        """Adapt.
+
+        Raises:
+            StrategyNotPossibleError: when this strategy cannot work on this backbone or data, saying why.
+        """

@@ -1,0 +1,15 @@
+"""From scratch: the same architecture with random weights, for the cases that justify it and to show how rare they are."""
+
+from __future__ import annotations
+
+import torch
+
+from warmstart.adapt.protocol import Context, Outcome
+from warmstart.adapt.trained import classifier_groups, rate_plan, train
+
+
+def scratch(context: Context) -> Outcome:
+    """Train everything from random weights with one rate."""
+    torch.manual_seed(context.seed)
+    model = context.backbone.classifier(context.labels, context.modality, pretrained=False)
+    return train(context, model, classifier_groups(model), rate_plan(context, layer_decay=1.0), {"start": "random"})

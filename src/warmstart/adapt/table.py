@@ -1,0 +1,98 @@
+"""The strategies by name, and the settings that each starts from where neither user nor plan says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warmstart.adapt.fine_tune import fine_tune
+from warmstart.adapt.linear_probe import linear_probe
+from warmstart.adapt.lora import lora
+from warmstart.adapt.progressive import progressive
+from warmstart.adapt.protocol import Settings, Strategy
+from warmstart.adapt.scratch import scratch
+from warmstart.adapt.zero_shot import zero_shot
+from warmstart.core.options import TrainOptions
+
+STRATEGY: dict[str, Strategy] = {
+    "zero_shot": zero_shot,
+    "linear_probe": linear_probe,
+    "fine_tune": fine_tune,
+    "progressive": progressive,
+    "lora": lora,
+    "scratch": scratch,
+}
+TRAINED = ("fine_tune", "progressive", "lora", "scratch")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a trained strategy starts: peak rates, decay per group, passes over the rows."""
+
+    learning_rate: float
+    layer_decay: float
+    head_learning_rate: float
+    num_train_epochs: float
+
+
+# Chosen on the women's reviews (MiniLM) and RSSCN7 (EfficientNet-Lite0): docs/lab-notes.md has the figures.
+STARTS: dict[tuple[str, str], Start] = {
+    ("text", "fine_tune"): Start(3e-4, 0.85, 1e-3, 4),
+    ("text", "progressive"): Start(3e-4, 0.85, 1e-3, 4),
+    ("text", "lora"): Start(1e-3, 1.0, 1e-3, 4),
+    ("text", "scratch"): Start(3e-4, 1.0, 3e-4, 10),
+    ("image", "fine_tune"): Start(1e-3, 0.9, 1e-3, 12),
+    ("image", "progressive"): Start(1e-3, 0.9, 1e-3, 12),
+    ("image", "lora"): Start(2e-3, 1.0, 2e-3, 12),
+    ("image", "scratch"): Start(1e-3, 1.0, 1e-3, 30),
+}
+_NOT_TRAINED = Start(1e-4, 1.0, 1e-3, 1)
+
+
+def start_of(strategy: str, modality: str) -> Start:
+    """The starting settings of a strategy."""
+    return STARTS.get(("image" if modality == "image" else "text", strategy), _NOT_TRAINED)
+
+
+def settings_for(
+    strategy: str, modality: str, options: TrainOptions, *, fast_bf16: bool, epochs: float | None = None
+) -> Settings:
+    """A strategy's settings: the user's where given, else the plan's epochs, else the table's.
+
+    Args:
+        strategy: its name.
+        modality: "text", "pair" or "image".
+        options: what the user gave.
+        fast_bf16: whether bfloat16 training is the faster choice for this model on this machine.
+        epochs: what the plan says; None for the table's.
+    """
+    start = start_of(strategy, modality)
+    images = modality == "image"
+    planned = start.num_train_epochs if epochs is None else epochs
+    trackers = [part.strip() for part in options.report_to.split(",")]
+    return Settings(
+        learning_rate=_given(options.learning_rate, start.learning_rate),
+        layer_decay=_given(options.layer_decay, start.layer_decay),
+        head_learning_rate=_given(options.head_learning_rate, start.head_learning_rate),
+        num_train_epochs=_given(options.num_train_epochs, planned),
+        max_steps=options.max_steps,
+        per_device_train_batch_size=options.per_device_train_batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        weight_decay=options.weight_decay,
+        warmup_steps=options.warmup_steps,
+        label_smoothing_factor=options.label_smoothing_factor,
+        class_weights=options.class_weights,
+        early_stopping_patience=options.early_stopping_patience,
+        metric=options.metric_for_best_model,
+        bf16=fast_bf16 if options.bf16 == "auto" else options.bf16 == "true",
+        gradient_checkpointing=options.gradient_checkpointing,
+        augment=images if options.augment == "auto" else options.augment == "true",
+        r=options.r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules=options.target_modules,
+        report_to=() if trackers == ["none"] else tuple(trackers),
+    )
+
+
+def _given(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value

@@ -1,0 +1,188 @@
+"""The one model class that every strategy trains and every result folder holds: trunk → pooled features → linear head.
+
+Also the pooling rules. Loading pretrained weights is `load.py`; groups are `groups.py`; training is elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from warmstart.backbones import efficientnet_lite
+from warmstart.core.errors import ModelError
+
+efficientnet_lite.register()
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"identity": nn.Identity, "tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "pooler")
+
+
+class ClassifierConfig(PretrainedConfig):
+    """Configuration of `Classifier`.
+
+    Args:
+        backbone: configuration of the trunk, as its own `to_dict` gives it.
+        modality: "text", "pair" or "image".
+        pooling: how the trunk's output becomes one vector; one of `POOLINGS`.
+        projections: dense layers between pooling and head: in_features, out_features, bias, activation.
+        normalize: whether features are scaled to unit length.
+        feature_scale: factor on normalised features before the head (1 leaves them as they are).
+        calibration_temperature: what logits are divided by for calibrated probabilities (Guo et al. 2017).
+        interpolate_positions: whether position embeddings are resized to the image size in use.
+    """
+
+    model_type = "warmstart_classifier"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        modality: str = "text",
+        pooling: str = "mean",
+        projections: list[dict[str, Any]] | None = None,
+        normalize: bool = False,
+        feature_scale: float = 1.0,
+        calibration_temperature: float = 1.0,
+        interpolate_positions: bool = False,
+        **kwargs: Any,  # noqa: ANN401 - transformers' own keys
+    ) -> None:
+        self.backbone = {} if backbone is None else backbone
+        self.modality = modality
+        self.pooling = pooling
+        self.projections = [] if projections is None else projections
+        self.normalize = normalize
+        self.feature_scale = feature_scale
+        self.calibration_temperature = calibration_temperature
+        self.interpolate_positions = interpolate_positions
+        super().__init__(**kwargs)
+
+    def backbone_config(self) -> PretrainedConfig:
+        """The trunk's configuration as an object."""
+        values = dict(self.backbone)
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+class Classifier(PreTrainedModel):
+    """Trunk, pooling, projections, linear head. Loads and saves like any transformers model.
+
+    Args:
+        config: the configuration.
+        trunk: an already loaded trunk; built at random from the configuration when absent.
+    """
+
+    config_class = ClassifierConfig
+    base_model_prefix = "backbone"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: ClassifierConfig, trunk: nn.Module | None = None) -> None:
+        super().__init__(config)
+        self.backbone = AutoModel.from_config(config.backbone_config()) if trunk is None else trunk
+        drop_unused_pooler(self.backbone, config.pooling)
+        self.projections = nn.ModuleList(_dense(spec) for spec in config.projections)
+        self.head = nn.Linear(self.feature_size, config.num_labels)
+        self.post_init()
+
+    @property
+    def feature_size(self) -> int:
+        """Length of a feature vector."""
+        if self.config.projections:
+            return int(self.config.projections[-1]["out_features"])
+        return trunk_width(self.backbone.config)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if module is self.head:
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def features(self, **inputs: Tensor) -> Tensor:
+        """Pooled features, (batch, features), before the head."""
+        mask = inputs.get("attention_mask")
+        if self.config.interpolate_positions:
+            output = self.backbone(**inputs, interpolate_pos_encoding=True, return_dict=True)
+        else:
+            output = self.backbone(**inputs, return_dict=True)
+        pooled = pool(output, mask, self.config.pooling)  # (batch, width)
+        for projection in self.projections:
+            pooled = projection(pooled)
+        if self.config.normalize:
+            pooled = nn.functional.normalize(pooled, dim=-1)
+        return pooled  # (batch, features)
+
+    def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> SequenceClassifierOutput:
+        """Logits, (batch, labels); with `labels`, (batch,), also their mean cross-entropy."""
+        features = self.features(**inputs) * self.config.feature_scale
+        logits = self.head(features.to(self.head.weight.dtype))  # (batch, labels)
+        loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def _dense(spec: dict[str, Any]) -> nn.Sequential:
+    linear = nn.Linear(spec["in_features"], spec["out_features"], bias=spec["bias"])
+    return nn.Sequential(linear, ACTIVATIONS[spec["activation"]]())
+
+
+def drop_unused_pooler(trunk: nn.Module, pooling: str) -> None:
+    """Remove a pooler that the features do not pass through, so that no parameter is carried without use."""
+    if pooling != "pooler" and isinstance(getattr(trunk, "pooler", None), nn.Module):
+        trunk.pooler = None  # type: ignore[assignment]
+
+
+def trunk_width(config: PretrainedConfig) -> int:
+    """Length of the trunk's pooled output.
+
+    Raises:
+        ModelError: when the configuration does not tell.
+    """
+    for name in ("hidden_size", "d_model", "dim", "n_embd", "feature_size"):
+        width = getattr(config, name, None)
+        if isinstance(width, int):
+            return width
+    sizes = getattr(config, "hidden_sizes", None)
+    if isinstance(sizes, (list, tuple)) and sizes:
+        return int(sizes[-1])
+    raise ModelError(f"Cannot tell the feature size of {type(config).__name__}: it has no hidden_size.")
+
+
+def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:  # noqa: ANN401 - transformers' output classes
+    """One vector per input.
+
+    Args:
+        output: the trunk's output, with `last_hidden_state` (batch, tokens, width) or `pooler_output`.
+        mask: 1 for real tokens, (batch, tokens); all tokens count when absent (images).
+        pooling: one of `POOLINGS`, with sentence-transformers' meaning.
+
+    Returns:
+        (batch, width), in float32 for the averages.
+    """
+    if pooling == "pooler":
+        return output.pooler_output.flatten(1)  # (batch, width)
+    hidden = output.last_hidden_state  # (batch, tokens, width)
+    if mask is None:
+        mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    if pooling == "cls":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.argmax(1)]
+    if pooling == "lasttoken":
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)  # (batch,)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    if pooling == "max":
+        return hidden.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(1)
+    weights = mask.to(torch.float32)  # (batch, tokens)
+    if pooling == "weightedmean":
+        weights = weights * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    total = (hidden.float() * weights.unsqueeze(-1)).sum(1)  # (batch, width)
+    count = weights.sum(1, keepdim=True).clamp(min=1e-9)
+    return total / (count.sqrt() if pooling == "mean_sqrt_len_tokens" else count)
+
+
+def register() -> None:
+    """Let `AutoConfig` and `AutoModel` load result folders once warmstart is imported."""
+    AutoConfig.register(ClassifierConfig.model_type, ClassifierConfig, exist_ok=True)
+    AutoModel.register(ClassifierConfig, Classifier, exist_ok=True)
+
+
+register()

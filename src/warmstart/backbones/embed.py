@@ -1,0 +1,121 @@
+"""Running a classifier over many rows, fast: features and logits, sorted by length, in batches of equal cost.
+
+Precision follows the machine (`fast_dtype`); the head always runs in float32. Results that cost time are kept on disk
+by `feature_cache.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from warmstart.backbones.classifier import Classifier
+from warmstart.backbones.text_inputs import Inputs
+
+TOKENS_PER_BATCH = 2048
+IMAGES_PER_BATCH = 32
+Progress = Callable[[int, int], None]  # rows done, rows in all
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Features (rows, width), logits (rows, labels), and what they cost."""
+
+    features: np.ndarray
+    logits: np.ndarray
+    seconds: float
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
+
+
+def best_device() -> torch.device:
+    """The accelerator when there is one, else the processor."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device("cpu") if accelerator is None else accelerator
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products are done in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
+        known = ("avx512_bf16", "amx_bf16", "bf16")
+        if capabilities:
+            return any(bool(capabilities.get(name)) for name in known)
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The quickest type for inference that keeps features within a cosine of .999 of float32."""
+    return torch.bfloat16 if has_fast_bf16(device) else torch.float32
+
+
+def inference_copy(model: Classifier, dtype: torch.dtype, device: torch.device) -> Classifier:
+    """The model in evaluation mode, its trunk in `dtype`, its head in float32; the same object when nothing changes."""
+    if dtype == torch.float32 and device_of(model) == device and not model.training:
+        return model
+    clone = copy.deepcopy(model).to(device).eval()
+    clone.backbone.to(dtype)
+    if model.config.modality == "image":
+        clone.backbone.to(memory_format=torch.channels_last)
+    return clone
+
+
+def batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Rows in batches of equal cost, longest first, so that padding and the first batch's memory are known early."""
+    order = np.argsort(-lengths, kind="stable")
+    images = bool(len(lengths)) and int(lengths.max()) == 1
+    out, start = [], 0
+    while start < len(order):
+        size = IMAGES_PER_BATCH if images else max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
+        out.append(order[start : start + size])
+        start += size
+    return out
+
+
+def forward(
+    model: Classifier,
+    inputs: Inputs,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Forward:
+    """Features and logits of every row.
+
+    Args:
+        model: the classifier; it is not changed.
+        inputs: encoded rows.
+        dtype: type of the trunk's arithmetic; `fast_dtype` by default.
+        device: where to run; `best_device` by default.
+        progress: called after each batch.
+    """
+    device = best_device() if device is None else device
+    runner = inference_copy(model, fast_dtype(device) if dtype is None else dtype, device)
+    trunk_dtype = next(runner.backbone.parameters()).dtype
+    features = np.zeros((len(inputs), model.feature_size), dtype=np.float32)
+    logits = np.zeros((len(inputs), model.config.num_labels), dtype=np.float32)
+    start, done = time.perf_counter(), 0
+    with torch.inference_mode():
+        for rows in batches(inputs.lengths):
+            batch = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
+            if "pixel_values" in batch:
+                batch["pixel_values"] = batch["pixel_values"].to(trunk_dtype)
+            found = runner.features(**batch)
+            features[rows] = found.float().cpu().numpy()
+            scaled = (found * runner.config.feature_scale).to(runner.head.weight.dtype)
+            logits[rows] = runner.head(scaled).float().cpu().numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(inputs))
+    return Forward(features, logits, time.perf_counter() - start)

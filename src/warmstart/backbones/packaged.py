@@ -1,0 +1,57 @@
+"""Weights that published packages carry in a form of their own: EfficientNet-Lite0's checkpoint and a GGUF decoder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, ViTImageProcessorPil
+
+from warmstart.backbones.efficientnet_lite import (
+    EfficientNetLiteConfig,
+    EfficientNetLiteModel,
+    state_dict_from_package,
+)
+from warmstart.backbones.resolve import cache_root
+from warmstart.core.errors import ModelError
+
+
+def efficientnet_lite0(path: Path) -> tuple[nn.Module, Any]:
+    """The ImageNet trunk of EfficientNet-Lite0, and its preprocessing: (x − 127) / 128 on RGB bytes."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    state, _ = state_dict_from_package(weights)
+    trunk = EfficientNetLiteModel(EfficientNetLiteConfig())
+    trunk.load_state_dict(state)
+    processor = ViTImageProcessorPil(
+        size={"height": 224, "width": 224},
+        resample=3,  # bicubic
+        rescale_factor=1 / 128,
+        image_mean=[127 / 128] * 3,
+        image_std=[1.0] * 3,
+    )
+    return trunk, processor
+
+
+def gguf_decoder(package: Path) -> tuple[nn.Module, Any]:
+    """A decoder from the GGUF file that a package carries in parts, dequantised by transformers to float32.
+
+    Args:
+        package: folder of the package, whose module assembles the file and checks its digest.
+
+    Raises:
+        ModelError: when a part or the reader is missing.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError("Reading a GGUF file needs the package gguf: pip install 'warmstart[offline-llm]'.")
+    module = importlib.import_module(package.name)
+    target = cache_root() / "gguf" / module.MODEL_NAME
+    try:
+        module.assemble(target)
+    except (ImportError, FileNotFoundError) as error:
+        raise ModelError(f"The packages with the parts of {package.name} are not all installed: {error}.") from error
+    trunk = AutoModel.from_pretrained(target.parent, gguf_file=target.name, dtype=torch.float32)
+    return trunk, AutoTokenizer.from_pretrained(target.parent, gguf_file=target.name)

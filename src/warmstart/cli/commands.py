@@ -1,0 +1,63 @@
+"""Commands made from option classes, so that the command line and the Python functions cannot drift apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output, nothing else.")]
+VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the parameter → group → rate table.")]
+
+
+def command(
+    options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str
+) -> Callable[..., None]:
+    """A function whose parameters are the option class's fields, with `--json` and `--verbose` added.
+
+    Args:
+        options: a dataclass of `core.options`.
+        run: called with the values by name, json, verbose.
+        text: help text.
+    """
+    hints = typing.get_type_hints(options)
+    parameters = [_parameter(spec, hints[spec.name]) for spec in dataclasses.fields(options)]
+    parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+
+    def call(**values: Any) -> None:  # noqa: ANN401 - typer's border
+        as_json, verbose = values.pop("json_"), values.pop("verbose")
+        plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+        run(plain, as_json, verbose)
+
+    parameters.append(_flag("json_", JsonFlag))
+    parameters.append(_flag("verbose", VerboseFlag))
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = text
+    return call
+
+
+def _flag(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - an annotation
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+
+
+def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:  # noqa: ANN401 - an annotation
+    is_required = spec.default is dataclasses.MISSING
+    text, choices = spec.metadata["help"], spec.metadata["choices"]
+    if choices:
+        hint = Enum(spec.name, {choice: choice for choice in choices}, type=str)  # type: ignore[misc]
+        hint = hint if spec.default is not None else hint | None
+    if spec.metadata.get("argument"):
+        info: Any = typer.Argument(help=text)
+    elif hint is bool:
+        info = typer.Option(f"--{spec.name.replace('_', '-')}", help=text)
+    else:
+        info = typer.Option(help=text)
+    default = inspect.Parameter.empty if is_required else spec.default
+    annotation = Annotated[hint, info]
+    return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

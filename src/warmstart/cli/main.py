@@ -1,0 +1,108 @@
+"""The command `warmstart`: its verbs, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from warmstart.cli.commands import command
+from warmstart.core import options as o
+from warmstart.core.errors import WarmstartError
+
+_EPILOG = "Exit codes: 0 done, 1 failed, 2 something in the call, the data or the machine must change, 130 interrupted."
+app = typer.Typer(
+    name="warmstart",
+    help="Start from what a model already knows: measure, choose how to adapt it, do it, and prove the choice.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], None]:
+    """Call a verb, then print what it gave. Both are imported only now, so that --help stays quick."""
+
+    def run(values: dict[str, Any], as_json: bool, verbose: bool) -> None:
+        import importlib
+
+        from warmstart.cli import show
+        from warmstart.cli.console import ConsoleReporter
+        from warmstart.core.progress import use_reporter
+
+        use_reporter(ConsoleReporter())
+        result = getattr(importlib.import_module(module), name)(**values)
+        if as_json:
+            sys.stdout.write(result.to_json() + "\n")
+        else:
+            getattr(show, f"show_{name}")(result, verbose)
+
+    return run
+
+
+_VERBS: tuple[tuple[str, type[Any], str], ...] = (
+    ("adapt", o.AdaptOptions, "Adapt a pretrained model to labelled data, and prove that it was worth it."),
+    ("compare", o.CompareOptions, "Run the strategies side by side: equal seconds, paired seeds, one table."),
+    ("advise", o.AdviseOptions, "Measure the situation and say which strategy fits, and why. Trains nothing."),
+    ("predict", o.PredictOptions, "Predict every row of a file with a result of adapt."),
+    ("push", o.PushOptions, "Upload a result to the Hub, after proving that it reloads."),
+    ("groups", o.GroupsOptions, "List a model's layer groups, input to output, with sizes and rates."),
+    ("sample", o.SampleOptions, "Write a sample data set to a file, to try things with."),
+)
+for _name, _options, _text in _VERBS:
+    app.command(_name)(command(_options, _runner(f"warmstart.verbs.{_name}", _name), _text))
+
+
+def _version(value: bool) -> None:
+    if value:
+        from warmstart import __version__
+
+        sys.stdout.write(f"warmstart {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
+) -> None:
+    """Options of warmstart itself."""
+
+
+def _quieten() -> None:
+    """Only warmstart's own lines: the libraries' bars and advice are not the user's business."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Entry point: run a command and exit with its code; a user's mistake is one line, never a traceback."""
+    _quieten()
+    try:
+        app(args=arguments, standalone_mode=True)
+    except WarmstartError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Stopped. An unfinished run goes on with --resume.", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(f"{error.strerror}{f': {error.filename}' if error.filename else ''}.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"Error: {' '.join(message.split())}\n")
+    sys.exit(code)

@@ -1,0 +1,46 @@
+"""Seconds per training row on this machine, from a few real steps on a copy."""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import numpy as np
+import torch
+
+from warmstart.backbones.classifier import Classifier
+from warmstart.backbones.text_inputs import Inputs
+
+_STEPS = 3
+
+
+def seconds_per_training_row(
+    model: Classifier, inputs: Inputs, batch: int, *, bf16: bool, device: torch.device, seed: int
+) -> float:
+    """Forward, backward and AdamW on batches of like length, as training makes them; the first step does not count.
+
+    Args:
+        model: the classifier; a copy is trained.
+        inputs: encoded rows.
+        batch: rows per step.
+        bf16: autocast to bfloat16.
+        device: where to run.
+        seed: which rows are tried.
+    """
+    clone = copy.deepcopy(model).to(device).train().requires_grad_(requires_grad=True)
+    optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
+    order = np.argsort(inputs.lengths, kind="stable")
+    places = np.linspace(0, len(order) - 1, _STEPS + 2)[1:-1]  # short, middling and long batches
+    batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places]
+    seconds = 0.0
+    for step, rows in enumerate([batches[0], *batches]):
+        start = time.perf_counter()
+        values = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            loss = clone(**values).logits.float().logsumexp(-1).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step > 0:
+            seconds += (time.perf_counter() - start) / len(rows)
+    return seconds / _STEPS

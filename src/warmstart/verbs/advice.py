@@ -1,0 +1,85 @@
+"""What to do next, read off a record: plain sentences, most useful first."""
+
+from __future__ import annotations
+
+from warmstart.core.records import Interval, RunRecord, Scores, StrategyRun
+
+_WEAK_F1 = 0.5
+_IMBALANCE = 20.0
+
+
+def advice_for(record: RunRecord) -> tuple[str, ...]:
+    """Advice for a finished run; empty when there is nothing worth saying."""
+    chosen = next((run for run in record.runs if run.strategy == record.chosen and run.test is not None), None)
+    if chosen is None or chosen.test is None:
+        return ()
+    found = [
+        _against_floor(record, chosen.test.accuracy),
+        _weak_classes(record, chosen.test),
+        _imbalance(record),
+        _stopped(chosen),
+        _still_improving(chosen),
+        _intervals(chosen.test),
+        _labels(record),
+    ]
+    return tuple(line for line in found if line)
+
+
+def _against_floor(record: RunRecord, accuracy: Interval) -> str:
+    tested = [floor for floor in record.floors if floor.test is not None]
+    best = max(tested, key=lambda floor: floor.test.value if floor.test else 0.0, default=None)
+    if best is None or best.test is None or accuracy.value > best.test.high:
+        return ""
+    return (
+        f"The result ({accuracy.value:.3f}) is not clearly above the floor “{best.name}” ({best.test.value:.3f}): "
+        "look at the most confident mistakes for wrong labels before training more."
+    )
+
+
+def _weak_classes(record: RunRecord, scores: Scores) -> str:
+    weak = [row for row in scores.per_class if row.rows > 0 and row.f1 < _WEAK_F1]
+    if not weak:
+        return ""
+    trained = record.task.counts.get("labelled", {})
+    named = ", ".join(
+        f"{row.label} (F1 {row.f1:.2f}, {trained.get(row.label, 0)} labelled rows)"
+        for row in sorted(weak, key=lambda row: row.f1)[:4]
+    )
+    return f"Label more rows of the classes that are answered worst: {named}."
+
+
+def _imbalance(record: RunRecord) -> str:
+    counts = [count for count in record.task.counts.get("labelled", {}).values() if count]
+    if len(counts) < 2 or max(counts) < _IMBALANCE * min(counts) or "--class-weights balanced" in record.command:
+        return ""
+    return (
+        f"The largest class has {max(counts) / min(counts):.0f} times the rows of the smallest: if the small ones matter, "
+        "use --class-weights balanced and --metric-for-best-model macro_f1."
+    )
+
+
+def _stopped(run: StrategyRun) -> str:
+    if run.status != "stopped":
+        return ""
+    return f"{run.note[:1].upper()}{run.note[1:]}; a larger --time-budget would let it finish."
+
+
+def _still_improving(run: StrategyRun) -> str:
+    scores = [point.validation_score for point in run.history if point.validation_score is not None]
+    if len(scores) < 3 or run.status == "stopped" or scores[-1] <= max(scores[:-1]):
+        return ""
+    return "The validation score was still rising at the end: try more --num-train-epochs."
+
+
+def _intervals(scores: Scores) -> str:
+    half = (scores.accuracy.high - scores.accuracy.low) / 2
+    if not half > 0.03:
+        return ""
+    return f"With {scores.rows} test rows the accuracy is known to ±{100 * half:.0f} points: a larger --test-size says more."
+
+
+def _labels(record: RunRecord) -> str:
+    counts = [count for count in record.task.counts.get("labelled", {}).values() if count]
+    if not counts or min(counts) >= 8:
+        return ""
+    return f"The smallest class has {min(counts)} labelled rows: a few dozen per class change the picture most."

@@ -1,0 +1,156 @@
+"""What every verb that learns starts from: the task, the backbone, the features of all rows, and measured times."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from warmstart.adapt.protocol import Rows
+from warmstart.backbones.embed import best_device, fast_dtype, forward, has_fast_bf16
+from warmstart.backbones.feature_cache import FeatureCache
+from warmstart.backbones.load import Backbone, load_backbone
+from warmstart.backbones.resolve import cache_root
+from warmstart.backbones.text_inputs import Inputs
+from warmstart.core.errors import ModelError
+from warmstart.core.options import DataOptions, ModelOptions
+from warmstart.core.progress import reporter
+from warmstart.core.records import Finding, TaskCard
+from warmstart.data.task import Task, load_task
+from warmstart.train.calibrate import seconds_per_training_row
+
+_TIMED_ROWS = 48
+
+
+@dataclass
+class Situation:
+    """The task and the backbone, with every row encoded and embedded."""
+
+    task: Task
+    backbone: Backbone
+    labelled: Rows
+    test: Rows
+    seconds_forward: float  # per row
+    device: torch.device
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels by class id."""
+        return self.task.card.labels
+
+    @property
+    def fast_bf16(self) -> bool:
+        """Whether bfloat16 is the faster way to train: for transformers where the hardware has it, not for CNNs."""
+        is_cnn = getattr(self.backbone.encoder.backbone.config, "num_attention_heads", None) is None
+        return has_fast_bf16(self.device) and not (is_cnn and self.device.type == "cpu")
+
+    def split(self, validation_size: float, seed: int) -> tuple[Rows, Rows]:
+        """Fit and validation rows of one seed."""
+        fit, validation = self.split_places(validation_size, seed)
+        return self.labelled.take(fit), self.labelled.take(validation)
+
+    def split_places(self, validation_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the fit and validation rows of one seed are among the labelled ones."""
+        places = {row: place for place, row in enumerate(self.task.labelled["row"])}
+        fit, validation = self.task.split(validation_size, seed)
+        return (
+            np.array([places[row] for row in fit["row"]], dtype=np.int64),
+            np.array([places[row] for row in validation["row"]], dtype=np.int64),
+        )
+
+    def seconds_train(self, batch: int, *, bf16: bool, seed: int) -> float:
+        """Seconds per training row, from a few real steps."""
+        model = self.backbone.classifier(self.labels, self.task.card.modality)
+        return seconds_per_training_row(model, self.labelled.inputs, batch, bf16=bf16, device=self.device, seed=seed)
+
+
+def prepare(data: DataOptions, model: ModelOptions) -> Situation:
+    """Read and check the data, load the model, embed every row (or take the features from the cache).
+
+    Raises:
+        DataError: the data cannot be used, with file, row and column.
+        ModelError: the model cannot be used, or reads another kind of input.
+    """
+    task = load_task(data)
+    show_task(task.card)
+    backbone = load_backbone(
+        model.model,
+        revision=model.revision,
+        pooling=model.pooling,
+        max_length=model.max_length,
+        image_size=model.image_size,
+        trust_remote_code=model.trust_remote_code,
+    )
+    wanted = "image" if task.card.modality == "image" else "text"
+    if backbone.kind != wanted:
+        raise ModelError(f"{model.model} reads {backbone.kind}s, but the data are {wanted}s. Choose another --model.")
+    reporter().say(f"Model: {backbone.card.name}, {backbone.card.parameters:,} parameters, from {backbone.card.source}")
+    device = best_device()
+    cache = FeatureCache(cache_root(model.cache_dir))
+    labelled, first = _embed(backbone, task.labelled, task.card, cache, device, "labelled")
+    test, second = _embed(backbone, task.test, task.card, cache, device, "test")
+    measured = [seconds for seconds in (first, second) if seconds is not None]
+    seconds_forward = max(measured) if measured else _time_forward(backbone, labelled.inputs, device)
+    return Situation(task, backbone, labelled, test, seconds_forward, device)
+
+
+def _embed(
+    backbone: Backbone, rows: datasets.Dataset, card: TaskCard, cache: FeatureCache, device: torch.device, name: str
+) -> tuple[Rows, float | None]:
+    columns: dict[str, Any] = {column: rows[column] for column in ("text", "text_pair", "image") if column in rows.column_names}
+    inputs = backbone.preprocessor.encode(columns)
+    labels = np.asarray(rows["label"], dtype=np.int64)
+    dtype = fast_dtype(device)
+    key = cache.key(
+        {
+            "weights": backbone.card.digest,
+            "preprocessing": backbone.card.preprocessing,
+            "pooling": backbone.card.pooling,
+            "normalize": backbone.config.normalize,
+            "data": card.fingerprint,
+            "rows": hashlib.sha256(np.asarray(rows["row"], dtype=np.int64).tobytes()).hexdigest(),
+            "split": name,
+            "precision": f"{dtype} on {device.type}",
+        }
+    )
+    found = cache.get(key)
+    if found is not None and found.shape == (len(labels), backbone.card.features):
+        reporter().say(f"Features of {len(labels):,} {name} rows: from the cache")
+        return Rows(inputs, labels, found), None
+    with reporter().bar(f"Features of {len(labels):,} {name} rows") as bar:
+        computed = forward(
+            backbone.encoder, inputs, dtype=dtype, device=device, progress=lambda done, total: bar(done, total, "")
+        )
+    cache.put(key, computed.features)
+    per_row = computed.seconds / max(1, len(labels))
+    return Rows(inputs, labels, computed.features), per_row if len(labels) >= _TIMED_ROWS else None
+
+
+def _time_forward(backbone: Backbone, inputs: Inputs, device: torch.device) -> float:
+    rows = np.linspace(0, len(inputs) - 1, min(_TIMED_ROWS, len(inputs))).astype(np.int64)
+    sample = Rows(inputs, rows, np.zeros((len(inputs), 0), dtype=np.float32)).take(rows)
+    found = forward(backbone.encoder, sample.inputs, device=device)
+    return found.seconds / len(rows)
+
+
+def show_task(card: TaskCard) -> None:
+    """Say what was read, which columns were guessed, and what the checks found."""
+    roles = ", ".join(
+        f"{role} = {column!r}{' (guessed)' if role in card.guessed else ''}" for role, column in card.columns.items()
+    )
+    sizes = ", ".join(f"{size:,} {name}" for name, size in card.sizes.items())
+    reporter().say(f"Data: {card.source} ({card.modality}; {roles}): {sizes} rows, {len(card.labels)} labels")
+    for finding in card.findings:
+        reporter().warn(finding_line(finding))
+
+
+def finding_line(finding: Finding) -> str:
+    """One line about a finding."""
+    parts = [finding.message.rstrip(".") + "."]
+    if finding.remedy:
+        parts.append(finding.remedy)
+    return " ".join(parts)

@@ -1,0 +1,115 @@
+"""Running one strategy on a situation: from a Context to a StrategyRun with its logits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from warmstart.adapt.protocol import Context, Outcome, Rows, Settings
+from warmstart.adapt.table import STRATEGY, TRAINED
+from warmstart.core.clock import Clock
+from warmstart.core.errors import StrategyNotPossibleError
+from warmstart.core.metrics import fit_temperature, score, selection_value
+from warmstart.core.progress import reporter
+from warmstart.core.records import StrategyRun
+from warmstart.train.fit import peak_memory_mb
+from warmstart.verbs.scoring import logits_of
+from warmstart.verbs.situation import Situation
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A strategy's run, with what it answered on the validation and test rows, (rows, labels)."""
+
+    run: StrategyRun
+    outcome: Outcome | None
+    validation_logits: np.ndarray
+    test_logits: np.ndarray
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What running strategies needs, apart from which one."""
+
+    situation: Situation
+    fit: Rows
+    validation: Rows
+    seed: int
+    clock: Clock
+    reserve: float
+    stage: Callable[[str], Path]
+
+    def context(self, name: str, settings: Settings, progress: Callable[[int, int, str], None] | None) -> Context:
+        """The context of one strategy."""
+        return Context(
+            backbone=self.situation.backbone,
+            modality=self.situation.task.card.modality,
+            labels=self.situation.labels,
+            fit=self.fit,
+            validation=self.validation,
+            settings=settings,
+            seed=self.seed,
+            work=self.stage(name),
+            clock=self.clock,
+            reserve=self.reserve,
+            progress=progress,
+        )
+
+
+def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -> Finished:
+    """Run a strategy and score it; one that is not possible here gives a run with status "skipped"."""
+    start = time.perf_counter()
+    try:
+        with reporter().bar(title if title else f"Strategy {name}") as bar:
+            outcome = STRATEGY[name](bench.context(name, settings, bar))
+    except StrategyNotPossibleError as error:
+        return skipped(name, bench.seed, str(error))
+    adapted = time.perf_counter() - start
+    frozen = name not in TRAINED
+    validation_logits = logits_of(outcome.model, bench.validation, frozen=frozen)
+    test_logits = logits_of(outcome.model, bench.situation.test, frozen=frozen)
+    temperature = 1.0 if name == "zero_shot" else fit_temperature(validation_logits, bench.validation.labels)
+    labels = bench.situation.labels
+    run = StrategyRun(
+        strategy=name,
+        seed=bench.seed,
+        status="stopped" if outcome.stopped else "done",
+        note=outcome.note,
+        settings={} if outcome.settings is None else outcome.settings,
+        validation=selection_value(settings.metric, validation_logits, bench.validation.labels),
+        test=score(test_logits, bench.situation.test.labels, labels, temperature),
+        seconds=adapted,
+        peak_memory_mb=peak_memory_mb(),
+        trainable=outcome.trainable,
+        history=outcome.history,
+        groups=outcome.groups,
+    )
+    return Finished(run, outcome, validation_logits, test_logits, temperature)
+
+
+def skipped(name: str, seed: int, why: str) -> Finished:
+    """A strategy that was not run, and why."""
+    run = StrategyRun(
+        strategy=name,
+        seed=seed,
+        status="skipped",
+        note=why,
+        settings={},
+        validation=float("nan"),
+        test=None,
+        seconds=0.0,
+        peak_memory_mb=0.0,
+        trainable=0,
+    )
+    return Finished(run, None, np.zeros((0, 0)), np.zeros((0, 0)), 1.0)
+
+
+def with_seconds(finished: Finished, seconds: float) -> Finished:
+    """The same run with other seconds, where they were spent in more than one place."""
+    return dataclasses.replace(finished, run=dataclasses.replace(finished.run, seconds=seconds))

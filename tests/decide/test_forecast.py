@@ -1,0 +1,83 @@
+import pytest
+from situations import EPOCHS, costs, evidence
+
+from warmstart.core.errors import SettingError
+from warmstart.core.options import STRATEGIES
+from warmstart.decide.forecast import RESERVE, Rows, forecast_costs
+
+ROWS = Rows(fit=600, validation=100, test=1000)
+
+
+def by_name(given, **options):
+    return {cost.forecast.strategy: cost for cost in forecast_costs(given, ROWS, EPOCHS, **options)}
+
+
+def test_without_a_budget_all_is_allowed_and_seconds_add_up():
+    got = by_name(evidence())
+    assert tuple(got) == STRATEGIES
+    assert all(cost.forecast.allowed for cost in got.values())
+    assert got["zero_shot"].forecast.seconds == pytest.approx(11.0)
+    assert got["linear_probe"].forecast.seconds == pytest.approx(17.0)
+    epoch = 600 * 0.04 + 100 * 0.01
+    assert got["fine_tune"].forecast.seconds == pytest.approx(17.0 + 4 * epoch)
+    assert got["lora"].forecast.seconds == pytest.approx(10.0 + 6 * epoch)
+    assert got["progressive"].forecast.seconds == pytest.approx(17.0 + 8 * (600 * (0.01 + 0.6 * 0.03) + 1.0))
+    assert {name: cost.epochs for name, cost in got.items() if cost.epochs} == EPOCHS
+
+
+def test_cached_features_are_not_paid_again():
+    got = by_name(evidence(), features_ready=True)
+    assert got["linear_probe"].forecast.seconds == pytest.approx(10.0)
+    assert got["fine_tune"].forecast.seconds == pytest.approx(10.0 + 4 * 25.0)
+
+
+@pytest.mark.parametrize(("budget", "epochs"), [(1000.0, 4), (100.0, 2), (60.0, 1), (40.0, 0)])
+def test_whole_epochs_that_fit(budget, epochs):
+    cost = by_name(evidence(budget_seconds=budget))["fine_tune"]
+    assert cost.epochs == epochs
+    assert isinstance(cost.epochs, float)
+    assert cost.forecast.allowed == (epochs > 0)
+    assert (cost.forecast.seconds <= budget * (1 - RESERVE)) == (epochs > 0)
+    if epochs in (1, 2):
+        assert f"{epochs} of 4 epochs" in cost.forecast.reason
+    if epochs == 0:
+        assert "fine_tune needs one epoch: one takes about 25 s, 42 s with all around it" in cost.forecast.reason
+        assert "36 s are left" in cost.forecast.reason
+
+
+def test_strategies_that_start_far_away_need_half_of_their_epochs():
+    assert by_name(evidence(budget_seconds=80.0))["lora"].epochs == 0  # two of six would fit
+    assert "at least half of 6 epochs" in by_name(evidence(budget_seconds=80.0))["lora"].forecast.reason
+    assert by_name(evidence(budget_seconds=100.0))["lora"].epochs == 3
+
+
+def test_less_than_an_epoch_may_be_what_is_wanted():
+    (cost,) = forecast_costs(evidence(budget_seconds=40.0), ROWS, {"lora": 0.5}, strategies=("lora",))
+    assert cost.forecast.allowed
+    assert cost.epochs == 0.5
+
+
+def test_time_already_spent_counts():
+    given = evidence(budget_seconds=120.0)
+    assert by_name(given)["fine_tune"].epochs == 3
+    assert by_name(given, spent_seconds=60.0)["fine_tune"].epochs == 1
+    gone = by_name(given, spent_seconds=500.0)
+    assert not any(cost.forecast.allowed for cost in gone.values())
+    assert "linear_probe needs about 17 s, and 0 s of the budget are left" in gone["linear_probe"].forecast.reason
+
+
+def test_what_the_model_or_the_data_rule_out():
+    got = by_name(evidence(zero_shot=None))
+    assert not got["zero_shot"].forecast.allowed
+    assert "label names" in got["zero_shot"].forecast.reason
+    none = forecast_costs(evidence(per_class=0), Rows(0, 0, 50), EPOCHS)
+    assert [cost.forecast.strategy for cost in none if cost.forecast.allowed] == ["zero_shot"]
+
+
+def test_named_strategies_only():
+    got = costs(evidence(), strategies=("lora", "linear_probe"), epochs={"lora": 1.0})
+    assert [cost.forecast.strategy for cost in got] == ["lora", "linear_probe"]
+    with pytest.raises(SettingError, match="unknown strategy magic"):
+        costs(evidence(), strategies=("magic",))
+    with pytest.raises(SettingError, match="epochs wanted for progressive, lora, scratch"):
+        costs(evidence(), epochs={"fine_tune": 1.0})

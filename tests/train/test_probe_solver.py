@@ -1,0 +1,225 @@
+import dataclasses
+import time
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from warmstart.core import metrics
+from warmstart.core.errors import DataError, SettingError
+from warmstart.train import probe_solver
+from warmstart.train.folds import assign_folds
+from warmstart.train.probe_solver import GRID, solve_probe
+
+
+def sample(rows=200, width=20, classes=3, seed=0, pull=0.7):
+    """Classes as overlapping clouds; features of very different size, off centre."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % classes
+    centres = rng.normal(size=(classes, width)) * pull
+    features = (centres[labels] + rng.normal(size=(rows, width))) * 10.0 ** rng.uniform(-3, 2, width) + 5.0
+    return features.astype(np.float32), labels
+
+
+def reference(features, labels, c, class_weight=None):
+    """Scikit-learn's logits on the training rows, centred as only differences matter."""
+    standard = StandardScaler().fit_transform(features.astype(float))
+    model = LogisticRegression(C=c, tol=1e-10, max_iter=20_000, class_weight=class_weight).fit(standard, labels)
+    logits = model.decision_function(standard)
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def logits_of(solution, features):
+    logits = features.astype(float) @ solution.weight.T.astype(float) + solution.bias
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("rows", "width", "classes"), [(200, 20, 3), (40, 300, 4), (60, 60, 5)])
+def test_solution_equals_sklearn(rows, width, classes):
+    features, labels = sample(rows, width, classes)
+    got = solve_probe(features, labels, classes, seed=0)
+    assert got.weight.dtype == got.bias.dtype == got.cross_validated_logits.dtype == np.float32
+    assert got.weight.shape == (classes, width)
+    want = reference(features, labels, got.c)
+    assert np.abs(logits_of(got, features) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
+
+
+def test_class_weights_equal_sklearn():
+    features, labels = sample(pull=0.3)
+    keep = (labels > 0) | (np.arange(200) % 4 == 0)
+    features, labels = features[keep], labels[keep]
+    weights = np.array([3.0, 1.0, 0.5])
+    got = solve_probe(features, labels, 3, class_weights=weights)
+    want = reference(features, labels, got.c, dict(enumerate(weights)))
+    assert np.abs(logits_of(got, features) - want).max() < 1e-3
+    plain = solve_probe(features, labels, 3)
+    said = [np.bincount(s.cross_validated_logits.argmax(axis=1), minlength=3)[0] for s in (got, plain)]
+    assert said[0] > said[1]
+
+
+def test_path_and_held_out_logits_equal_a_slow_cross_validation():
+    features, labels = sample(90, 12, 3)
+    got = solve_probe(features, labels, 3, seed=4)
+    home = assign_folds(labels, 3, seed=4)
+    for c, value in got.path:
+        logits = np.zeros((90, 3))
+        for fold in range(5):
+            train, held = home != fold, home == fold
+            scaler = StandardScaler().fit(features[train].astype(float))
+            model = LogisticRegression(C=c, tol=1e-9, max_iter=20_000)
+            model.fit(scaler.transform(features[train].astype(float)), labels[train])
+            logits[held] = model.decision_function(scaler.transform(features[held].astype(float)))
+        assert value == pytest.approx(-metrics.log_loss(logits, labels), abs=2e-3)
+        if c == got.c:
+            assert np.abs(metrics.softmax(logits) - metrics.softmax(got.cross_validated_logits)).max() < 5e-3
+    assert got.c == max(got.path, key=lambda step: step[1])[0]
+    assert [c for c, _ in got.path] == sorted(c for c, _ in got.path)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_other_metrics_choose_by_themselves(metric):
+    features, labels = sample(120, 15, 3, pull=0.5)
+    got = solve_probe(features, labels, 3, metric=metric)
+    assert len(got.path) >= len(GRID)
+    best = max(score for _, score in got.path)
+    assert dict(got.path)[got.c] == best
+    assert metrics.selection_value(metric, got.cross_validated_logits, labels) == pytest.approx(best)
+
+
+def test_grid_extends_beyond_an_edge():
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    sharp = (rng.normal(size=(300, 1)) * 0.3 + labels[:, None]).astype(np.float32)
+    wide = solve_probe(sharp, labels, 2, metric="log_loss")
+    assert wide.path[-1][0] > GRID[-1] * 1.01
+    rng = np.random.default_rng(3)
+    noise = solve_probe(rng.normal(size=(60, 400)).astype(np.float32), np.arange(60) % 2, 2)
+    assert noise.path[0][0] < GRID[0] * 0.99
+    assert len(noise.path) < len(GRID) + 2 + probe_solver.EXTENSION  # it stopped once it only got worse
+
+
+def test_same_call_same_answer():
+    features, labels = sample()
+    one, two = (solve_probe(features, labels, 3, seed=1) for _ in range(2))
+    for spec in dataclasses.fields(one):
+        assert np.array_equal(getattr(one, spec.name), getattr(two, spec.name))
+    other = solve_probe(features, labels, 3, seed=2)
+    assert not np.array_equal(one.cross_validated_logits, other.cross_validated_logits)
+
+
+def test_constant_and_repeated_features_do_no_harm():
+    features, labels = sample()
+    plain = solve_probe(features, labels, 3)
+    constants = np.tile(np.float32([[0.0, 7.3, -1e6]]), (200, 1))
+    got = solve_probe(np.hstack([features, constants]), labels, 3)
+    assert (got.weight[:, -3:] == 0).all()
+    assert np.allclose(got.weight[:, :-3], plain.weight, atol=1e-4 * np.abs(plain.weight).max())
+    twice = solve_probe(np.hstack([features, features]), labels, 3)
+    assert np.isfinite(twice.weight).all()
+    nothing = solve_probe(np.ones((20, 4), dtype=np.float32), np.array([0] * 15 + [1] * 5), 2)
+    assert (nothing.weight == 0).all()
+    assert metrics.softmax(nothing.bias)[0] == pytest.approx(0.75, abs=1e-3)
+
+
+def test_two_rows_a_class():
+    features, labels = sample(12, 200, 6, pull=2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = solve_probe(features, labels, 6)
+    assert (logits_of(got, features).argmax(axis=1) == labels).all()
+    assert np.isfinite(got.cross_validated_logits).all()
+    assert (got.cross_validated_logits.argmax(axis=1) == labels).mean() > 0.5
+
+
+def test_a_class_of_one_row_is_judged_by_the_others():
+    features, labels = sample(61, 10, 3, pull=1.5)
+    labels = np.where(np.arange(61) == 60, 3, labels)
+    got = solve_probe(features, labels, 4)
+    counts = np.bincount(labels[:60], minlength=4) + 0.5
+    assert np.allclose(metrics.softmax(got.cross_validated_logits[60]), counts / counts.sum(), atol=1e-6)
+    assert logits_of(got, features)[60].argmax() == 3  # in training it is learned
+
+
+def test_a_class_without_rows_has_a_column_that_says_next_to_never():
+    features, labels = sample(80, 6, 3)
+    got = solve_probe(features, labels, 5)
+    p = metrics.softmax(logits_of(got, features))
+    assert got.weight.shape == (5, 6)
+    assert (got.weight[3:] == 0).all()
+    assert p[:, 3:].mean() < 0.05
+    assert p[:, 3:].min() > 0
+    without = solve_probe(features, labels, 3)
+    assert np.allclose(got.weight[:3], without.weight)
+    assert got.cross_validated_logits.shape == (80, 5)
+
+
+def test_groups_are_held_out_together():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 4)
+    labels = rng.integers(0, 2, 30)[groups]
+    features = (rng.normal(size=(30, 40))[groups] + 0.01 * rng.normal(size=(120, 40))).astype(np.float32)
+    leaky = solve_probe(features, labels, 2)
+    honest = solve_probe(features, labels, 2, groups=groups)
+    reached = [(s.cross_validated_logits.argmax(axis=1) == labels).mean() for s in (leaky, honest)]
+    assert reached[0] > 0.95
+    assert reached[1] < 0.75
+
+
+def test_a_class_inside_one_group_still_has_held_out_logits():
+    features, labels = sample(90, 8, 3, pull=1.5)
+    groups = np.where(labels == 2, 0, 1 + np.arange(90) % 7)
+    got = solve_probe(features, labels, 3, groups=groups)
+    assert np.isfinite(got.cross_validated_logits).all()
+    assert (got.cross_validated_logits.argmax(axis=1)[labels == 2] != 2).mean() > 0.9
+
+
+def test_many_classes():
+    features, labels = sample(450, 40, 150, pull=2.0)
+    got = solve_probe(features, labels, 150)
+    assert got.weight.shape == (150, 40)
+    assert (got.cross_validated_logits.argmax(axis=1) == labels).mean() > 0.7
+
+
+def test_large_problems_take_three_folds(monkeypatch):
+    features, labels = sample(60, 5, 3)
+    seen = []
+    real = probe_solver.assign_folds
+    monkeypatch.setattr(probe_solver, "assign_folds", lambda *a, **k: seen.append(k["folds"]) or real(*a, **k))
+    solve_probe(features, labels, 3)
+    monkeypatch.setattr(probe_solver, "_LARGE", 10)
+    solve_probe(features, labels, 3)
+    assert seen == [5, 3]
+
+
+def test_usual_sizes_are_quick():
+    features, labels = sample(1200, 384, 6, pull=0.15)
+    start = time.process_time()
+    solve_probe(features, labels, 6)
+    assert time.process_time() - start < 6.0  # 0.6 s on an idle core; the bound only catches a wrong order
+
+
+def test_wrong_input_is_named():
+    features, labels = sample(30, 4, 3)
+    broken = features.copy()
+    broken[7, 2] = np.nan
+    with pytest.raises(DataError, match="row 7"):
+        solve_probe(broken, labels, 3)
+    with pytest.raises(SettingError, match="'auc'"):
+        solve_probe(features, labels, 3, metric="auc")
+    with pytest.raises(SettingError, match="two classes"):
+        solve_probe(features, labels * 0, 1)
+    with pytest.raises(DataError, match="one class"):
+        solve_probe(features, labels * 0, 3)
+    with pytest.raises(DataError, match="from 0 to 1"):
+        solve_probe(features, labels, 2)
+    with pytest.raises(DataError, match="do not fit 29 labels"):
+        solve_probe(features, labels[:29], 3)
+    for weights in (np.ones(2), np.array([1.0, 0.0, 1.0])):
+        with pytest.raises(SettingError, match="class weights"):
+            solve_probe(features, labels, 3, class_weights=weights)
+    with pytest.raises(DataError, match="two labelled rows"):
+        solve_probe(features[:3], labels[:3], 3)
+    with pytest.raises(SettingError, match="groups"):
+        solve_probe(features, labels, 3, groups=np.zeros(3))
