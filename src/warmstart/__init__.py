@@ -35,7 +35,7 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - strings, made from the table above
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the module's lazy attribute protocol
+def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'warmstart' has no attribute {name!r}")

@@ -47,7 +47,7 @@ class ClassifierConfig(PretrainedConfig):
         feature_scale: float = 1.0,
         calibration_temperature: float = 1.0,
         interpolate_positions: bool = False,
-        **kwargs: Any,  # noqa: ANN401 - transformers' own keys
+        **kwargs: Any,
     ) -> None:
         self.backbone = {} if backbone is None else backbone
         self.modality = modality
@@ -148,7 +148,7 @@ def trunk_width(config: PretrainedConfig) -> int:
     raise ModelError(f"Cannot tell the feature size of {type(config).__name__}: it has no hidden_size.")
 
 
-def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:  # noqa: ANN401 - transformers' output classes
+def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
     """One vector per input.
 
     Args:

@@ -66,7 +66,7 @@ class EfficientNetLiteConfig(PretrainedConfig):  # type: ignore[misc, unused-ign
         drop_connect_rate: float = 0.2,
         batch_norm_eps: float = 1e-3,
         batch_norm_momentum: float = 0.01,
-        **kwargs: Any,  # noqa: ANN401 - transformers' own keys
+        **kwargs: Any,
     ) -> None:
         stages = (block_sizes, depths, kernel_sizes, strides, expand_ratios)
         if len({len(values) for values in stages}) > 1:

@@ -26,7 +26,7 @@ class ImagePreprocessor:
         size: side of the square that comes out, in pixels; the processor's own when None.
     """
 
-    def __init__(self, processor: Any, size: int | None = None) -> None:  # noqa: ANN401 - no public base
+    def __init__(self, processor: Any, size: int | None = None) -> None:
         self.processor = processor
         if size is not None:
             _set_size(processor, size)
@@ -128,7 +128,7 @@ def augment(pixels: Tensor, generator: torch.Generator, min_area: float = 0.6) -
     return moved.contiguous(memory_format=torch.channels_last)
 
 
-def _set_size(processor: Any, size: int) -> None:  # noqa: ANN401 - no public base
+def _set_size(processor: Any, size: int) -> None:
     current = dict(processor.size)
     if "shortest_edge" in current:
         ratio = 1.0
@@ -141,7 +141,7 @@ def _set_size(processor: Any, size: int) -> None:  # noqa: ANN401 - no public ba
     processor.crop_size = {"height": size, "width": size}
 
 
-def _channel_values(processor: Any, name: str, default: float) -> tuple[float, ...]:  # noqa: ANN401 - no public base
+def _channel_values(processor: Any, name: str, default: float) -> tuple[float, ...]:
     values = getattr(processor, name, None)
     if values is None:
         return (default,) * 3

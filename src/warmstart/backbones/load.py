@@ -119,7 +119,7 @@ def backbone_from_source(
     return _text_backbone(source, trunk, tokenizer, stated, pooling, max_length)
 
 
-def _tokenizer(folder: Path, trust_remote_code: bool) -> Any:  # noqa: ANN401 - no public base
+def _tokenizer(folder: Path, trust_remote_code: bool) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -177,7 +177,7 @@ def _default_text_pooling(config: PretrainedConfig) -> str:
 def _text_backbone(
     source: Source,
     trunk: nn.Module,
-    tokenizer: Any,  # noqa: ANN401 - no public base
+    tokenizer: Any,
     stated: sentence_folder.Stated,
     pooling: str | None,
     max_length: int | None,
@@ -196,7 +196,7 @@ def _text_backbone(
     return backbone
 
 
-def _positions(config: PretrainedConfig, tokenizer: Any) -> int:  # noqa: ANN401 - no public base
+def _positions(config: PretrainedConfig, tokenizer: Any) -> int:
     limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):  # two positions are taken by padding
         limit -= 2
@@ -224,7 +224,7 @@ def _image_pooling(trunk: nn.Module) -> str:
 def _image_backbone(
     source: Source,
     trunk: nn.Module,
-    processor: Any,  # noqa: ANN401 - no public base
+    processor: Any,
     pooling: str | None,
     projections: list[dict[str, Any]],
     image_size: int | None,

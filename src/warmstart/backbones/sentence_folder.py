@@ -68,7 +68,7 @@ def read(folder: Path) -> Stated:
     return Stated(**values)
 
 
-def _json(path: Path) -> Any:  # noqa: ANN401 - JSON
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:

@@ -78,7 +78,7 @@ class TextPreprocessor:
         prompt: text put before every input, as a sentence-transformers model states it.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, prompt: str = "") -> None:  # noqa: ANN401 - no public base
+    def __init__(self, tokenizer: Any, max_length: int, prompt: str = "") -> None:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer, self.max_length, self.prompt = tokenizer, max_length, prompt

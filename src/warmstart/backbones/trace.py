@@ -65,7 +65,7 @@ class _Watch(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operation gives
+    ) -> Any:
         given = dict(kwargs) if kwargs is not None else {}
         result = func(*args, **given)
         if any(True for _ in _tensors(result)):

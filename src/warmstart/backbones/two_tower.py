@@ -73,11 +73,11 @@ def check_features(model: nn.Module, encoder: nn.Module, name: str) -> None:
         raise ModelError(f"{name}: its image features are not those of its vision tower and projection; not supported.")
 
 
-def _vectors(output: Any) -> torch.Tensor:  # noqa: ANN401 - a tensor, or transformers' output class
+def _vectors(output: Any) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
-def label_embedder(model: nn.Module, tokenizer: Any) -> Callable[[Sequence[str]], torch.Tensor]:  # noqa: ANN401
+def label_embedder(model: nn.Module, tokenizer: Any) -> Callable[[Sequence[str]], torch.Tensor]:
     """A function from texts to unit-length text features, (texts, features)."""
 
     def embed(texts: Sequence[str]) -> torch.Tensor:

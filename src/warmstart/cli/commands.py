@@ -15,9 +15,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable J
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the parameter → group → rate table.")]
 
 
-def command(
-    options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str
-) -> Callable[..., None]:
+def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str) -> Callable[..., None]:
     """A function whose parameters are the option class's fields, with `--json` and `--verbose` added.
 
     Args:
@@ -29,7 +27,7 @@ def command(
     parameters = [_parameter(spec, hints[spec.name]) for spec in dataclasses.fields(options)]
     parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
 
-    def call(**values: Any) -> None:  # noqa: ANN401 - typer's border
+    def call(**values: Any) -> None:
         as_json, verbose = values.pop("json_"), values.pop("verbose")
         plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
         run(plain, as_json, verbose)
@@ -42,11 +40,11 @@ def command(
     return call
 
 
-def _flag(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - an annotation
+def _flag(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
-def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:  # noqa: ANN401 - an annotation
+def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     is_required = spec.default is dataclasses.MISSING
     text, choices = spec.metadata["help"], spec.metadata["choices"]
     if choices:

@@ -46,7 +46,7 @@ def show_compare(result: CompareResult, verbose: bool) -> None:
         low, high = pair.difference.low, pair.difference.high
         verdict = "differs" if low > 0 or high < 0 else "no clear difference"
         output.print(
-            f"{formats.strategy_name(pair.strategy)} − {formats.strategy_name(pair.baseline)}: "  # noqa: RUF001
+            f"{formats.strategy_name(pair.strategy)} − {formats.strategy_name(pair.baseline)}: "
             f"{formats.points(pair.difference.value)} points "
             f"\\[{formats.points(low)}, {formats.points(high)}], {verdict}"
         )
@@ -96,7 +96,9 @@ def show_push(result: PushSummary, verbose: bool) -> None:
 def show_groups(result: GroupTable, verbose: bool) -> None:
     """The ordered groups with their sizes and rates."""
     card = result.backbone
-    output.print(f"{escape(card.name)}: {card.architecture}, {card.parameters:,} parameters, from {escape(card.source)}")
+    output.print(
+        f"{escape(card.name)}: {card.architecture}, {card.parameters:,} parameters, from {escape(card.source)}"
+    )
     output.print(_groups(result.rows, ""))
     if verbose:
         for row in result.rows:

@@ -57,7 +57,9 @@ class DataError(UserError):
     def __init__(
         self, what: str, *, remedy: str = "", file: str | None = None, row: int | None = None, column: str | None = None
     ) -> None:
-        place = [part for part in (file, f"row {row}" if row else None, f"column {column!r}" if column else None) if part]
+        place = [
+            part for part in (file, f"row {row}" if row else None, f"column {column!r}" if column else None) if part
+        ]
         message = (": ".join([", ".join(place), what]) if place else what).rstrip(".") + "."
         super().__init__(f"{message} {remedy}".strip())
         self.what, self.remedy, self.file, self.row, self.column = what, remedy, file, row, column

@@ -39,16 +39,24 @@ def required(text: str, *, argument: bool = False) -> Any:
 class DataOptions:
     """Where the rows are and what their columns mean."""
 
-    data: str = required("CSV, TSV, JSONL or Parquet file, image folder (one folder per class), `datasets` name, or sample:reviews.")
+    data: str = required(
+        "CSV, TSV, JSONL or Parquet file, image folder (one folder per class), `datasets` name, or sample:reviews."
+    )
     text_column: str | None = option(None, "Column with the text. Guessed, and shown, when not given.")
     text_pair_column: str | None = option(None, "Column with the second text, for pairs.")
     image_column: str | None = option(None, "Column with image paths (relative to the table) for tables of images.")
     label_column: str | None = option(None, "Column with the label. Guessed, and shown, when not given.")
-    group_column: str | None = option(None, "Rows that share a value here (one customer, say) stay on one side of every split.")
+    group_column: str | None = option(
+        None, "Rows that share a value here (one customer, say) stay on one side of every split."
+    )
     test_data: str | None = option(None, "A separate file to judge by, instead of a split of --data.")
-    train_size: float | None = option(None, "Labelled rows to learn from: a count, or a fraction below 1. Default: all that --test-size leaves.")
+    train_size: float | None = option(
+        None, "Labelled rows to learn from: a count, or a fraction below 1. Default: all that --test-size leaves."
+    )
     test_size: float = option(0.2, "Rows to judge by: a count, or a fraction below 1.")
-    validation_size: float = option(0.15, "Share of the labelled rows kept for choosing settings: a count, or a fraction below 1.")
+    validation_size: float = option(
+        0.15, "Share of the labelled rows kept for choosing settings: a count, or a fraction below 1."
+    )
     drop_invalid: bool = option(False, "Leave out the rows that would stop the run; they are counted and listed.")
     seed: int = option(42, "Seed of the splits, the batches and the training.")
 
@@ -59,10 +67,20 @@ class ModelOptions:
 
     model: str = option("sentence-transformers/all-MiniLM-L6-v2", "Hub name, folder, or packaged model to start from.")
     revision: str | None = option(None, "Branch, tag or commit on the Hub.")
-    pooling: str | None = option(None, "How token vectors become one: overrides what the model states.", choices=("mean", "cls", "max", "lasttoken"))
-    max_length: int | None = option(None, "Longest text, in tokens; longer texts are cut. Default: what the model states, at most 256.")
-    image_size: int | None = option(None, "Side of the square that images are resized to, in pixels. Default: what the model states.")
-    trust_remote_code: bool = option(False, "Run code that comes with the model. Only for models whose code you have read.")
+    pooling: str | None = option(
+        None,
+        "How token vectors become one: overrides what the model states.",
+        choices=("mean", "cls", "max", "lasttoken"),
+    )
+    max_length: int | None = option(
+        None, "Longest text, in tokens; longer texts are cut. Default: what the model states, at most 256."
+    )
+    image_size: int | None = option(
+        None, "Side of the square that images are resized to, in pixels. Default: what the model states."
+    )
+    trust_remote_code: bool = option(
+        False, "Run code that comes with the model. Only for models whose code you have read."
+    )
     cache_dir: str | None = option(None, "Folder of cached features. Default: $WARMSTART_CACHE or ~/.cache/warmstart.")
 
 
@@ -83,15 +101,23 @@ class TrainOptions:
     class_weights: str = option("none", "Weigh classes by inverse frequency.", choices=("none", "balanced"))
     early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
     metric_for_best_model: str = option("accuracy", "What selects checkpoints and strategies.", choices=METRICS)
-    bf16: str = option("auto", "bfloat16 autocast: auto uses it where this machine is faster with it.", choices=("auto", "true", "false"))
+    bf16: str = option(
+        "auto",
+        "bfloat16 autocast: auto uses it where this machine is faster with it.",
+        choices=("auto", "true", "false"),
+    )
     gradient_checkpointing: bool = option(False, "Trade time for memory.")
-    augment: str = option("auto", "Random crops and flips of training images (auto: on for images).", choices=("auto", "true", "false"))
+    augment: str = option(
+        "auto", "Random crops and flips of training images (auto: on for images).", choices=("auto", "true", "false")
+    )
     r: int = option(8, "LoRA rank.")
     lora_alpha: int = option(16, "LoRA scaling numerator.")
     lora_dropout: float = option(0.05, "LoRA dropout.")
     target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
     report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
-    time_budget: float | None = option(None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint.")
+    time_budget: float | None = option(
+        None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +164,9 @@ class PredictOptions:
 
     result: str = required("Folder that adapt wrote.", argument=True)
     data: str = required("CSV, TSV, JSONL or Parquet file, or image folder, to predict.")
-    output: str | None = option(None, "File to write: .csv, .tsv, .jsonl or .parquet. Default: next to --data, named …-predictions.")
+    output: str | None = option(
+        None, "File to write: .csv, .tsv, .jsonl or .parquet. Default: next to --data, named …-predictions."
+    )
     probabilities: bool = option(False, "Also write one column per label.")
     batch_size: int = option(64, "Rows at a time.")
     overwrite: bool = option(False, "Replace the output file if it exists.")

@@ -70,7 +70,7 @@ def text_strings(values: Sequence[Any], where: Where) -> list[str]:
     return [_text(value, where, place) for place, value in enumerate(values)]
 
 
-def _label(value: Any, where: Where, place: int) -> str | None:  # noqa: ANN401 - a cell
+def _label(value: Any, where: Where, place: int) -> str | None:
     if value is None:
         return None
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -79,7 +79,7 @@ def _label(value: Any, where: Where, place: int) -> str | None:  # noqa: ANN401 
     return label or None
 
 
-def _text(value: Any, where: Where, place: int, single: str = "a text was expected") -> str:  # noqa: ANN401 - a cell
+def _text(value: Any, where: Where, place: int, single: str = "a text was expected") -> str:
     if value is None:
         return ""
     if isinstance(value, (list, tuple, dict, set, np.ndarray, bytes)):
@@ -94,7 +94,7 @@ def _text(value: Any, where: Where, place: int, single: str = "a text was expect
     return value if isinstance(value, str) else str(value)
 
 
-def _is_gap(value: Any) -> bool:  # noqa: ANN401 - a cell
+def _is_gap(value: Any) -> bool:
     return (
         value is None
         or value is pd.NA

@@ -92,7 +92,7 @@ def probe(item: dict[str, Any] | None) -> Probe:
         return Probe(digest, _blank(), f"damaged ({str(error).strip() or type(error).__name__})")
 
 
-def _reference(value: Any, folder: Path | None) -> dict[str, Any] | None:  # noqa: ANN401 - a cell
+def _reference(value: Any, folder: Path | None) -> dict[str, Any] | None:
     if isinstance(value, bytes):
         return {"path": None, "bytes": value}
     if isinstance(value, dict):

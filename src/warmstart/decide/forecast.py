@@ -23,7 +23,7 @@ HALF_AT_LEAST = ("progressive", "lora", "scratch")
 """Strategies that are not worth starting with less than half of the epochs wanted: they begin far from a good answer,
 or would open only some of their groups. Fine-tuning from the probe's head is worth a single epoch."""
 
-STARTS_FROM_PROBE = ("fine_tune", "progressive")  # these solve the probe first, for their head
+STARTS_FROM_PROBE = ("fine_tune", "progressive", "lora")  # these solve the probe first, for their head
 
 
 @dataclass(frozen=True)

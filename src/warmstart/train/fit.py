@@ -46,6 +46,7 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint[0]))
     except OSError as error:
         raise OutputError(f"A checkpoint could not be written to {folder}: {error.strerror or error}.") from error
+    _unwrap(model)
     best = trainer.state.best_metric
     return Trained(
         history=trainer.history(),
@@ -53,6 +54,13 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
         steps=int(trainer.state.global_step),
         note=job.stopped_early,
     )
+
+
+def _unwrap(model: nn.Module) -> None:
+    """Take off accelerate's autocast: outside training the model computes in the type of its weights again."""
+    for module in model.modules():
+        module.__dict__.pop("_original_forward", None)
+        module.__dict__.pop("forward", None)
 
 
 def _drop_broken(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from warmstart.core.errors import DataError, SettingError
 from warmstart.core.metrics import Floats, Ints, row_losses, selection_value
@@ -26,12 +27,14 @@ from warmstart.train.folds import FOLDS, assign_folds
 Doubles = npt.NDArray[np.float64]
 
 GRID = tuple(float(c) for c in np.logspace(-4.0, 0.0, 9))  # C, half a decade apart
+_LEAST_SPREAD = 0.01  # of the usual deviation: blowing up a nearly constant feature would give its weight no bound
 _PATIENCE = 2  # log-loss has one valley along C: the search ends when it rose so often in a row …
 _SOLVED = 0.005  # … or is so low, in nats, that nothing is left to choose
 EXTENSION = 4  # values added once beyond an edge that is best
 _PATH_TOLERANCE = 1e-4  # largest entry of the scaled gradient, in nats
 _FINAL_TOLERANCE = 1e-7
 _MAX_ITERATIONS = 2000
+_WORTH_THREADS = 200_000_000  # rows times rank times classes, below which one thread was ten times quicker than two
 _LARGE = 1_000_000_000  # rows times rank times classes, above which three folds must do
 
 
@@ -88,9 +91,22 @@ def solve_probe(
     """
     _check(features, labels, classes, class_weights, metric)
     weights = np.ones(classes) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
-    large = len(labels) * min(features.shape) * classes > _LARGE
+    work = len(labels) * min(features.shape) * classes
+    with threadpool_limits(1 if work < _WORTH_THREADS else None):  # small products only wait for each other
+        return _solve(np.ascontiguousarray(features, dtype=np.float64), labels, classes, weights, metric, seed, groups)
+
+
+def _solve(
+    raw: Doubles,
+    labels: Ints,
+    classes: int,
+    weights: Doubles,
+    metric: str,
+    seed: int,
+    groups: npt.NDArray[Any] | None,
+) -> ProbeSolution:
+    large = len(labels) * min(raw.shape) * classes > _LARGE
     home = assign_folds(labels, classes, seed=seed, groups=groups, folds=3 if large else FOLDS)
-    raw = np.ascontiguousarray(features, dtype=np.float64)
     folds = [_Fold(raw, labels, classes, weights, home, fold) for fold in range(int(home.max()) + 1)]
     tried: dict[float, Doubles] = {}
     scores: dict[float, tuple[float, float]] = {}
@@ -129,7 +145,7 @@ class _Problem:
         self.classes, self.present = classes, np.unique(labels)
         self.rows = len(labels)
         self.mean, deviation = features.mean(axis=0), features.std(axis=0)
-        deviation[deviation <= 1e-9 * (1e-30 + np.abs(self.mean))] = np.inf  # a constant feature gets no weight
+        deviation = np.maximum(deviation, _LEAST_SPREAD * np.sqrt((deviation**2).mean()) + 1e-300)
         self.scale = 1.0 / deviation
         self.axes, self.points = _principal((features - self.mean) * self.scale)  # (features, rank), (rows, rank)
         self.row_weights = class_weights[labels] / self.rows

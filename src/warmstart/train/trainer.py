@@ -136,9 +136,7 @@ class WarmstartTrainer(Trainer):
         if self.lr_scheduler is None:
             chosen = self.optimizer if optimizer is None else optimizer
             warmup = self.job.rates.warmup
-            factors = [
-                _factor(num_training_steps, float(group["opens_at"]), warmup) for group in chosen.param_groups
-            ]
+            factors = [_factor(num_training_steps, float(group["opens_at"]), warmup) for group in chosen.param_groups]
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, factors)
         return self.lr_scheduler
 
@@ -154,7 +152,7 @@ class WarmstartTrainer(Trainer):
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401 - Trainer's own signature
+    ) -> Any:
         """The job's loss on one batch; frozen groups are put in evaluation mode first."""
         if model.training:
             set_module_modes(self.accelerator.unwrap_model(model), self.job.groups)
@@ -185,7 +183,9 @@ class WarmstartTrainer(Trainer):
     ) -> dict[str, float]:
         """Validation loss (nats) and the selection metric, by the fast forward pass."""
         rows = self.job.validation if eval_dataset is None else eval_dataset
-        found = forward(inner_classifier(self.accelerator.unwrap_model(self.model)), rows.inputs, device=self.args.device)
+        found = forward(
+            inner_classifier(self.accelerator.unwrap_model(self.model)), rows.inputs, device=self.args.device
+        )
         metrics = {
             f"{metric_key_prefix}_loss": log_loss(found.logits, rows.labels),
             f"{metric_key_prefix}_score": selection_value(self.job.metric, found.logits, rows.labels),
@@ -205,7 +205,7 @@ class WarmstartTrainer(Trainer):
         """The course of training so far, interruptions included."""
         return tuple(_point(entry) for entry in self.state.log_history if "seconds" in entry)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ANN401 - Trainer's own signature
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
             mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self.job.clock.spent())
@@ -268,9 +268,7 @@ class _Watch(TrainerCallback):
             self.job.progress(state.global_step, state.max_steps, f"epoch {state.epoch:.1f}")
         needed = self.job.reserve + self.evaluation + 2 * self.slowest
         if state.global_step < state.max_steps and self.job.clock.left() < needed:
-            self.job.stopped_early = (
-                f"the time budget ended training at step {state.global_step} of {state.max_steps}"
-            )
+            self.job.stopped_early = f"the time budget ended training at step {state.global_step} of {state.max_steps}"
             control.should_training_stop = True
             control.should_evaluate = control.should_save = True
 
@@ -312,7 +310,7 @@ def training_arguments(
     find_unused: bool = False,
     device: torch.device | None = None,
 ) -> TrainingArguments:
-    """transformers' arguments for a job: evaluation and a checkpoint about once an epoch, the best one loaded last."""
+    """Transformers' arguments for a job: evaluation and a checkpoint about once an epoch, the best one loaded last."""
     steps = length.steps(rows)
     times = max(1, math.ceil(length.epochs)) if metric_evaluations is None else metric_evaluations
     every = max(1, math.ceil(steps / times))

@@ -69,9 +69,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     return AdaptResult(str(folder), str(folder / "report.html"), record)
 
 
-def _plan(
-    workspace: Workspace, clock: Clock, situation: Situation, measured: Measured, options: AdaptOptions
-) -> Plan:
+def _plan(workspace: Workspace, clock: Clock, situation: Situation, measured: Measured, options: AdaptOptions) -> Plan:
     """The plan of the interrupted run, or a new one."""
     kept = workspace.recall("plan")
     if kept is not None:
@@ -128,9 +126,7 @@ def _probe_on_all(probe: Finished, situation: Situation, measured: Measured) -> 
     return dataclasses.replace(probe, run=run, outcome=outcome, test_logits=logits, temperature=temperature)
 
 
-def _choose(
-    finished: dict[str, Finished], plan: Plan, asked: str, situation: Situation, measured: Measured
-) -> str:
+def _choose(finished: dict[str, Finished], plan: Plan, asked: str, situation: Situation, measured: Measured) -> str:
     """The planned strategy, unless `auto` finds on the validation rows that the probe is better."""
     planned = finished[plan.strategy]
     if asked != "auto":

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-_PACKAGES = ("warmstart", "torch", "transformers", "peft", "sentence-transformers", "datasets", "scikit-learn", "numpy")
+_PACKAGES = ("warmstart", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy")
 
 
 def versions() -> dict[str, str]:
@@ -35,7 +35,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def command_line(verb: str, options: Any) -> str:  # noqa: ANN401 - any options class
+def command_line(verb: str, options: Any) -> str:
     """The command that repeats a call: every option that differs from its default."""
     parts = ["warmstart", verb]
     for spec in dataclasses.fields(options):
@@ -43,5 +43,7 @@ def command_line(verb: str, options: Any) -> str:  # noqa: ANN401 - any options 
         if spec.name in ("resume", "overwrite") or (spec.default is not dataclasses.MISSING and value == spec.default):
             continue
         name = "--" + spec.name.replace("_", "-")
-        parts += [name] if value is True else [name, shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))]
+        parts += (
+            [name] if value is True else [name, shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))]
+        )
     return " ".join(parts)

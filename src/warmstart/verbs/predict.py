@@ -91,7 +91,7 @@ class _Images(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - a sequence of images
+    def __getitem__(self, index: Any) -> Any:
         found = self._images[index]
         return Image.open(found) if isinstance(found, (str, Path)) else found
 

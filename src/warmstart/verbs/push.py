@@ -70,9 +70,7 @@ def push_folder(options: PushOptions, hub: Hub) -> PushSummary:
         write_text(folder / RESULTS, record.to_json())
         try:
             hub.create_repo(options.repo_id, private=options.private, exist_ok=True)
-            hub.upload_folder(
-                repo_id=options.repo_id, folder_path=str(folder), commit_message=options.commit_message
-            )
+            hub.upload_folder(repo_id=options.repo_id, folder_path=str(folder), commit_message=options.commit_message)
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise OutputError(f"The Hub did not take {options.repo_id}: {reason}. `hf auth login` logs in.") from error

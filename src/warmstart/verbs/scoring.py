@@ -51,9 +51,7 @@ def keeps_plan(planned: np.ndarray, probe: np.ndarray, labels: np.ndarray) -> bo
     if difference.mean() > 0:
         return True
     error = difference.std() / max(1.0, len(labels)) ** 0.5
-    losses = [
-        float(row_losses(logits / fit_temperature(logits, labels), labels).mean()) for logits in (planned, probe)
-    ]
+    losses = [float(row_losses(logits / fit_temperature(logits, labels), labels).mean()) for logits in (planned, probe)]
     return bool(difference.mean() >= -0.5 * error and losses[0] < losses[1])
 
 

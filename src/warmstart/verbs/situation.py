@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 import torch
 
-from warmstart.adapt.protocol import Rows
+from warmstart.adapt.protocol import Rows, Subset
 from warmstart.backbones.embed import best_device, fast_dtype, forward, has_fast_bf16
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
@@ -19,7 +19,8 @@ from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.errors import ModelError
 from warmstart.core.options import DataOptions, ModelOptions
 from warmstart.core.progress import reporter
-from warmstart.core.records import Finding, TaskCard
+from warmstart.core.records import TaskCard
+from warmstart.data.checks import describe
 from warmstart.data.task import Task, load_task
 from warmstart.train.calibrate import seconds_per_training_row
 
@@ -101,7 +102,9 @@ def prepare(data: DataOptions, model: ModelOptions) -> Situation:
 def _embed(
     backbone: Backbone, rows: datasets.Dataset, card: TaskCard, cache: FeatureCache, device: torch.device, name: str
 ) -> tuple[Rows, float | None]:
-    columns: dict[str, Any] = {column: rows[column] for column in ("text", "text_pair", "image") if column in rows.column_names}
+    columns: dict[str, Any] = {
+        column: rows[column] for column in ("text", "text_pair", "image") if column in rows.column_names
+    }
     inputs = backbone.preprocessor.encode(columns)
     labels = np.asarray(rows["label"], dtype=np.int64)
     dtype = fast_dtype(device)
@@ -132,8 +135,7 @@ def _embed(
 
 def _time_forward(backbone: Backbone, inputs: Inputs, device: torch.device) -> float:
     rows = np.linspace(0, len(inputs) - 1, min(_TIMED_ROWS, len(inputs))).astype(np.int64)
-    sample = Rows(inputs, rows, np.zeros((len(inputs), 0), dtype=np.float32)).take(rows)
-    found = forward(backbone.encoder, sample.inputs, device=device)
+    found = forward(backbone.encoder, Subset(inputs, rows), device=device)
     return found.seconds / len(rows)
 
 
@@ -145,12 +147,6 @@ def show_task(card: TaskCard) -> None:
     sizes = ", ".join(f"{size:,} {name}" for name, size in card.sizes.items())
     reporter().say(f"Data: {card.source} ({card.modality}; {roles}): {sizes} rows, {len(card.labels)} labels")
     for finding in card.findings:
-        reporter().warn(finding_line(finding))
-
-
-def finding_line(finding: Finding) -> str:
-    """One line about a finding."""
-    parts = [finding.message.rstrip(".") + "."]
-    if finding.remedy:
-        parts.append(finding.remedy)
-    return " ".join(parts)
+        reporter().warn(
+            f"{describe(finding)}: left out." if finding.dropped else f"{describe(finding)}. {finding.remedy}"
+        )

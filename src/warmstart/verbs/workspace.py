@@ -108,8 +108,12 @@ class Workspace:
             old, new = self._state[part], wanted[part]
             changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
             if changed:
-                was = ", ".join(f"{name} (was {_short(old.get(name))}, now {_short(new.get(name))})" for name in changed)
-                raise OutputError(f"The unfinished run in {self.folder} had other {part}: {was}. --overwrite starts again.")
+                was = ", ".join(
+                    f"{name} (was {_short(old.get(name))}, now {_short(new.get(name))})" for name in changed
+                )
+                raise OutputError(
+                    f"The unfinished run in {self.folder} had other {part}: {was}. --overwrite starts again."
+                )
 
     def _take_lock(self) -> None:
         self._lock = (self.folder / ".lock").open("w")
@@ -126,13 +130,13 @@ class Workspace:
     def _write(self) -> None:
         write_text(self.folder / _STATE, json.dumps(self._state, indent=1))
 
-    def remember(self, name: str, value: Any, spent: float) -> None:  # noqa: ANN401 - JSON
+    def remember(self, name: str, value: Any, spent: float) -> None:
         """Keep a JSON value for a resumed run, with the seconds spent so far."""
         self._state[name] = value
         self._state["spent"] = spent
         self._write()
 
-    def recall(self, name: str) -> Any:  # noqa: ANN401 - JSON
+    def recall(self, name: str) -> Any:
         """What an interrupted run kept, or None."""
         return self._state.get(name)
 
