@@ -14,6 +14,8 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output, nothing else.")]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the parameter → group → rate table.")]
 
+_make_enum: Any = Enum  # made from data, which a type checker cannot follow
+
 
 def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str) -> Callable[..., None]:
     """A function whose parameters are the option class's fields, with `--json` and `--verbose` added.
@@ -48,8 +50,8 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     is_required = spec.default is dataclasses.MISSING
     text, choices = spec.metadata["help"], spec.metadata["choices"]
     if choices:
-        hint = Enum(spec.name, {choice: choice for choice in choices}, type=str)  # type: ignore[misc]
-        hint = hint if spec.default is not None else hint | None
+        members = _make_enum("choice", {choice: choice for choice in choices}, type=str)
+        hint = members if spec.default is not None else members | None
     if spec.metadata.get("argument"):
         info: Any = typer.Argument(help=text)
     elif hint is bool:

@@ -53,8 +53,8 @@ def _imbalance(record: RunRecord) -> str:
     if len(counts) < 2 or max(counts) < _IMBALANCE * min(counts) or "--class-weights balanced" in record.command:
         return ""
     return (
-        f"The largest class has {max(counts) / min(counts):.0f} times the rows of the smallest: if the small ones matter, "
-        "use --class-weights balanced and --metric-for-best-model macro_f1."
+        f"The largest class has {max(counts) / min(counts):.0f} times the rows of the smallest: "
+        "if the small ones matter, use --class-weights balanced and --metric-for-best-model macro_f1."
     )
 
 
@@ -75,7 +75,9 @@ def _intervals(scores: Scores) -> str:
     half = (scores.accuracy.high - scores.accuracy.low) / 2
     if not half > 0.03:
         return ""
-    return f"With {scores.rows} test rows the accuracy is known to ±{100 * half:.0f} points: a larger --test-size says more."
+    return (
+        f"With {scores.rows} test rows accuracy is known to ±{100 * half:.0f} points: a larger --test-size says more."
+    )
 
 
 def _labels(record: RunRecord) -> str:

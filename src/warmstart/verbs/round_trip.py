@@ -1,4 +1,4 @@
-"""Does a saved classifier give the same logits in a process that never saw it? Run as `python -m …round_trip FOLDER`."""
+"""Does a saved classifier give the same logits in a process that never saw it? `python -m … FOLDER` asks."""
 
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ class Workspace:
     def spent(self) -> float:
         """Seconds that the interrupted run had taken, by its last whole checkpoint or record."""
         seconds = [float(self._state["spent"])]
-        for path in self.folder.glob("**/complete.json"):
-            seconds.append(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
+        marks = self.folder.glob("**/complete.json")
+        seconds.extend(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) for path in marks)
         return max(seconds)
 
     def stage(self, name: str) -> Path:
@@ -152,6 +152,11 @@ class Workspace:
         path = self.folder / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def clear_checkpoints(self, name: str) -> None:
+        """Remove a finished stage's checkpoints; what else is in its folder stays."""
+        for path in (self.folder / name).glob("checkpoint-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def staging(self) -> Path:
         """An empty folder to put the result together in."""

@@ -1,0 +1,135 @@
+"""docs/cli.md, made from the commands and the option classes: `python -m warmstart.cli.reference docs/cli.md`.
+
+`make check` runs it with `--check`, which only compares, so that the page cannot fall behind the code. What the
+commands do is told by the other pages of docs/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from warmstart.cli.main import app
+from warmstart.core import options as o
+
+_INTRODUCTION = """\
+# Command line
+
+<!-- Made by `python -m warmstart.cli.reference docs/cli.md`; edits by hand are lost. -->
+
+Every command below is also a Python function of the same name in `warmstart.verbs`; its keyword arguments are the
+options, with underscores for dashes.
+
+- Sizes (`--train-size`, `--test-size`, `--validation-size`) are counts from 1 on, and fractions below 1.
+- Results go to standard output, progress and warnings to standard error.
+- Exit codes: 0 done; 1 failed; 2 something in the call, the data or the machine must change; 130 interrupted.
+- `warmstart --version` shows the version, `warmstart COMMAND --help` a command's options.
+"""
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
+_HEADINGS = {"DataOptions": "Data", "ModelOptions": "Model", "TrainOptions": "Training", "OutputOptions": "Output"}
+
+
+def render() -> str:
+    """The whole page, as Markdown."""
+    group: Any = typer.main.get_command(app)
+    parts = [_INTRODUCTION, _contents(list(group.commands))]
+    parts += [_command(name, command) for name, command in group.commands.items()]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with `--check` compare it; 1 when it is out of date."""
+    paths = [argument for argument in arguments if argument != "--check"]
+    if len(paths) != 1:
+        sys.stderr.write("Usage: python -m warmstart.cli.reference FILE [--check]\n")
+        return 2
+    path, text = Path(paths[0]), render()
+    if "--check" not in arguments:
+        path.write_text(text, encoding="utf-8")
+        return 0
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return 0
+    sys.stderr.write(f"{path} is out of date: python -m warmstart.cli.reference {path}\n")
+    return 1
+
+
+def _contents(names: list[str]) -> str:
+    return "\n".join(f"- [`warmstart {name}`](#warmstart-{name})" for name in names) + "\n"
+
+
+def _command(name: str, command: Any) -> str:
+    """One command: what it does, how it is called, and its options by theme."""
+    kind = getattr(o, f"{name.capitalize()}Options")
+    fields = dataclasses.fields(kind)
+    needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
+    arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]
+    flags = [f"{o.flag(spec.name)} …" for spec in needed if not spec.metadata.get("argument")]
+    usage = " ".join(["warmstart", name, *arguments, *flags, "[OPTIONS]"])
+    lines = [f"## `warmstart {name}`", "", str(command.help), "", "```text", usage, "```", ""]
+    for heading, members in _themes(kind, fields):
+        lines += [f"**{heading}**", "", *_table(_row(spec, typing.get_type_hints(kind)[spec.name]) for spec in members)]
+    known = {spec.name for spec in fields}
+    shared = [parameter for parameter in command.params if parameter.name not in known]
+    rows = (
+        f"| {', '.join(f'`{flag}`' for flag in item.opts)} | flag | off | {_escaped(item.help)} |" for item in shared
+    )
+    return "\n".join([*lines, "**What is shown**", "", *_table(rows)])
+
+
+def _themes(
+    kind: type[Any], fields: tuple[dataclasses.Field[Any], ...]
+) -> list[tuple[str, list[dataclasses.Field[Any]]]]:
+    """The command's own options first, then those that it shares with others, each group under its class's name."""
+    homes = {spec.name: next(c for c in kind.__mro__ if spec.name in inspect.get_annotations(c)) for spec in fields}
+    order = [kind, *reversed(kind.__mro__[1:])]
+    found = []
+    for home in order:
+        members = [spec for spec in fields if homes[spec.name] is home]
+        if members:
+            found.append((_HEADINGS.get(home.__name__, "This command"), members))
+    return found
+
+
+def _table(rows: Iterator[str]) -> list[str]:
+    return ["| Option | Type | Default | Meaning |", "|---|---|---|---|", *rows, ""]
+
+
+def _row(spec: dataclasses.Field[Any], hint: Any) -> str:
+    is_argument = bool(spec.metadata.get("argument"))
+    name = spec.name.upper() if is_argument else o.flag(spec.name)
+    return f"| `{name}` | {_type(spec, hint)} | {_default(spec)} | {_escaped(spec.metadata['help'])} |"
+
+
+def _type(spec: dataclasses.Field[Any], hint: Any) -> str:
+    choices = spec.metadata.get("choices", ())
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    return _TYPES[hint]
+
+
+def _default(spec: dataclasses.Field[Any]) -> str:
+    if spec.default is dataclasses.MISSING:
+        return "required"
+    if spec.default is None:
+        return "–"
+    if isinstance(spec.default, bool):
+        return "on" if spec.default else "off"
+    return f"`{spec.default:g}`" if isinstance(spec.default, float) else f"`{spec.default}`"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

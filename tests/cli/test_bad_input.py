@@ -1,0 +1,188 @@
+"""Wrong input through the command line: one line that names the place and the remedy, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from warmstart.cli.main import run
+
+
+def write(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def rows(n: int, label: Callable[[int], str] = lambda i: "ab"[i % 2]) -> str:
+    return "text,label\n" + "".join(f"some text number {i},{label(i)}\n" for i in range(n))
+
+
+def images(folder: Path) -> Path:
+    for kind in "ab":
+        (folder / "pics" / kind).mkdir(parents=True)
+        for number in range(6):
+            picture = Image.new("RGB", (16, 16), (number * 20, 40 if kind == "a" else 200, number))
+            picture.save(folder / "pics" / kind / f"{number}.png")
+    return folder / "pics"
+
+
+def broken_images(folder: Path) -> Path:
+    pics = images(folder)
+    (pics / "a" / "0.png").write_bytes(b"not an image")
+    (pics / "b" / "1.png").write_bytes(b"")
+    return pics
+
+
+# name: (how the data are made, more arguments, words that the one line must hold)
+CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
+    "no such file": (lambda d: d / "absent.csv", [], ["absent.csv"]),
+    "nearly the name": (lambda d: write(d, "rows.csv", rows(20)).with_name("row.csv"), [], ["rows.csv"]),
+    "empty file": (lambda d: write(d, "x.csv", ""), [], ["x.csv", "empty"]),
+    "header only": (lambda d: write(d, "x.csv", "text,label\n"), [], ["x.csv", "no rows"]),
+    "unknown ending": (lambda d: write(d, "x.xlsx", "zip"), [], ["x.xlsx", ".csv"]),
+    "undecodable bytes": (lambda d: write(d, "x.csv", rows(9).encode() + b"caf\xe9,a\n"), [], ["x.csv", "UTF-8"]),
+    "ragged row": (lambda d: write(d, "x.csv", rows(9) + "one,two,three\n"), [], ["x.csv", "row 11"]),
+    "broken JSON line": (
+        lambda d: write(d, "x.jsonl", '{"text": "a", "label": "b"}\n{"text": \n'),
+        [],
+        ["x.jsonl", "row 2"],
+    ),
+    "damaged parquet": (lambda d: write(d, "x.parquet", b"PAR1 nothing"), [], ["x.parquet"]),
+    "wrong text column": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--text-column", "txt"],
+        ["txt", "text", "label"],
+    ),
+    "wrong label column": (lambda d: write(d, "x.csv", rows(20)), ["--label-column", "lable"], ["lable", "label"]),
+    "one column twice": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--text-column", "label", "--label-column", "label"],
+        ["label"],
+    ),
+    "missing label": (
+        lambda d: write(d, "x.csv", rows(20) + "text without,\n"),
+        [],
+        ["x.csv", "'label'", "22", "--drop-invalid"],
+    ),
+    "empty text": (lambda d: write(d, "x.csv", rows(20) + "   ,a\n"), [], ["'text'", "22", "--drop-invalid"]),
+    "one class": (lambda d: write(d, "x.csv", rows(20, lambda i: "a")), [], ["label"]),
+    "class too small": (
+        lambda d: write(d, "x.csv", rows(20) + "a lonely row,c\n"),
+        [],
+        ["'c'", "22", "--drop-invalid"],
+    ),
+    "labels are ids": (lambda d: write(d, "x.csv", rows(60, lambda i: f"id{i // 2 if i < 4 else i}")), [], ["label"]),
+    "regression target": (
+        lambda d: write(d, "x.csv", rows(60, lambda i: f"{i * 0.37:.3f}")),
+        [],
+        ["label"],
+    ),
+    "more rows than there are": (lambda d: write(d, "x.csv", rows(20)), ["--train-size", "500"], ["500"]),
+    "test rows with unknown label": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--test-data", "TEST"],
+        ["zebra", "--drop-invalid"],
+    ),
+    "unreadable images": (broken_images, ["--model", "EfficientNet-Lite0"], ["0.png", "1.png", "--drop-invalid"]),
+    "folder without images": (lambda d: (d / "pics").mkdir() or d / "pics", [], ["pics"]),
+    "images for a text model": (images, [], ["image"]),
+    "unknown model": (lambda d: write(d, "x.csv", rows(20)), ["--model", "nobody/nothing"], ["nobody/nothing", "Hub"]),
+    "folder that is no model": (lambda d: write(d, "x.csv", rows(20)), ["--model", "."], ["config.json"]),
+    "layer decay above one": (lambda d: write(d, "x.csv", rows(20)), ["--layer-decay", "1.5"], ["--layer-decay", "1.5"]),
+    "negative budget": (lambda d: write(d, "x.csv", rows(20)), ["--time-budget", "-3"], ["--time-budget", "-3"]),
+    "resume without a run": (lambda d: write(d, "x.csv", rows(20)), ["--resume"], ["resume"]),
+    "resume and overwrite": (lambda d: write(d, "x.csv", rows(20)), ["--resume", "--overwrite"], ["--overwrite"]),
+    "group column absent": (lambda d: write(d, "x.csv", rows(20)), ["--group-column", "customer"], ["customer"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_input_is_one_line_exit_code_two_and_nothing_written(
+    name: str, tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, more, words = CASES[name]
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    data = make(tmp_path)
+    if "TEST" in more:
+        test = write(tmp_path, "test.csv", rows(6) + "an animal,zebra\n")
+        more = [str(test) if part == "TEST" else part for part in more]
+    model = [] if "--model" in more else ["--model", str(tiny_model)]
+    with pytest.raises(SystemExit) as stop:
+        run(["adapt", "--data", str(data), "--output-dir", "out", *model, *more])
+    said = capsys.readouterr()
+    last = said.err.strip().splitlines()[-1]
+    assert stop.value.code == 2
+    assert last.startswith("Error: ")
+    for word in words:
+        assert word in last, f"{word!r} is not in: {last}"
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert list(work.iterdir()) == []
+
+
+def test_an_existing_result_or_folder_is_never_overwritten(
+    tmp_path: Path, tiny_model: Path, reviews: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep me")
+    for more in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit) as stop:
+            run(["adapt", "--data", str(reviews), "--model", str(tiny_model), "--output-dir", str(out), *more])
+        assert stop.value.code == 2
+        assert "out" in capsys.readouterr().err
+    assert (out / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["predict", "RESULT", "--data", "x.csv"], "RESULT"),
+        (["predict", "EMPTY", "--data", "x.csv"], "results.json"),
+        (["push", "EMPTY", "me/model"], "results.json"),
+        (["push", "EMPTY", "not a name"], "user/name"),
+        (["groups", "nobody/nothing"], "nobody/nothing"),
+        (["compare", "--data", "x.csv", "--output-dir", "o", "--strategies", "lora,magic"], "magic"),
+        (["sample", "nonsense", "--output", "x.csv"], "nonsense"),
+    ],
+)
+def test_other_verbs_say_what_is_wrong(
+    arguments: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    said = capsys.readouterr()
+    assert stop.value.code == 2
+    assert word in said.err
+    assert "Traceback" not in said.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["EMPTY"]
+
+
+def test_an_unknown_option_fails_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(["adapt", "--data", "x", "--output-dir", "y", "--learning-rat", "1"])
+    assert stop.value.code == 2
+    assert "--learning-rat" in capsys.readouterr().err
+
+
+def test_json_output_is_one_document(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_ok(["groups", str(tiny_model), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert sum(row["parameters"] for row in found["rows"]) == found["backbone"]["parameters"]
+
+
+def run_ok(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(arguments)
+    assert stop.value.code == 0

@@ -1,0 +1,80 @@
+"""Shared by all tests: no hub, a cache of its own, and a tiny text model with a small separable task."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+WORDS = {
+    "fruit": ["apple", "pear", "plum", "cherry", "melon", "grape"],
+    "tool": ["hammer", "saw", "drill", "wrench", "pliers", "chisel"],
+    "animal": ["cat", "dog", "horse", "cow", "sheep", "goat"],
+}
+FILLER = ["the", "a", "my", "old", "new", "was", "is", "very", "nice", "here", "and", "with"]
+
+
+def sentence(kind: str, draw: random.Random) -> str:
+    """A few fillers around two words of one kind."""
+    words = draw.choices(FILLER, k=draw.randint(3, 9)) + draw.sample(WORDS[kind], 2)
+    draw.shuffle(words)
+    return " ".join(words)
+
+
+def write_rows(path: Path, rows: int, seed: int = 0, kinds: tuple[str, ...] = ("fruit", "tool", "animal")) -> Path:
+    """A CSV with the columns id, text and kind."""
+    draw = random.Random(seed)
+    lines = ["id,text,kind"]
+    seen: set[str] = set()
+    while len(lines) <= rows:
+        kind = kinds[len(lines) % len(kinds)]
+        text = sentence(kind, draw)
+        if text not in seen:
+            seen.add(text)
+            lines.append(f"{len(lines):04d},{text},{kind}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a two-layer BERT of random weights and a tokenizer that knows the words above."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *FILLER, *[w for group in WORDS.values() for w in group]]
+    (folder / "vocab.txt").write_text("\n".join(known) + "\n")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(known),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """120 rows of three kinds."""
+    return write_rows(tmp_path / "reviews.csv", 120)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features go to a folder of the test's own; tests marked `real` use the real cache, where the samples are."""
+    if request.node.get_closest_marker("real") is None:
+        monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path_factory.mktemp("cache")))
