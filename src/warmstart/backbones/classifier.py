@@ -5,6 +5,7 @@ Also the pooling rules. Loading pretrained weights is `load.py`; groups are `gro
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -79,12 +80,13 @@ class Classifier(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
 
-    def __init__(self, config: ClassifierConfig, trunk: nn.Module | None = None) -> None:
+    def __init__(self, config: ClassifierConfig, trunk: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config()) if trunk is None else trunk
         drop_unused_pooler(self.backbone, config.pooling)
         self.projections = nn.ModuleList(_dense(spec) for spec in config.projections)
         self.head = nn.Linear(self.feature_size, config.num_labels)
+        self._reads_segments = reads_segments(self.backbone)
         self.post_init()
 
     @property
@@ -102,11 +104,15 @@ class Classifier(PreTrainedModel):
     def features(self, **inputs: Tensor) -> Tensor:
         """Pooled features, (batch, features), before the head."""
         mask = inputs.get("attention_mask")
+        if not self._reads_segments:
+            inputs.pop("token_type_ids", None)
         if self.config.interpolate_positions:
             output = self.backbone(**inputs, interpolate_pos_encoding=True, return_dict=True)
         else:
             output = self.backbone(**inputs, return_dict=True)
         pooled = pool(output, mask, self.config.pooling)  # (batch, width)
+        if len(self.projections) > 0:
+            pooled = pooled.to(next(self.projections.parameters()).dtype)  # they stay in float32 beside a bf16 trunk
         for projection in self.projections:
             pooled = projection(pooled)
         if self.config.normalize:
@@ -126,10 +132,23 @@ def _dense(spec: dict[str, Any]) -> nn.Sequential:
     return nn.Sequential(linear, ACTIVATIONS[spec["activation"]]())
 
 
-def drop_unused_pooler(trunk: nn.Module, pooling: str) -> None:
-    """Remove a pooler that the features do not pass through, so that no parameter is carried without use."""
-    if pooling != "pooler" and isinstance(getattr(trunk, "pooler", None), nn.Module):
-        trunk.pooler = None  # type: ignore[assignment]
+def drop_unused_pooler(trunk: PreTrainedModel, pooling: str) -> None:
+    """Remove a pooler that the features do not pass through, so that no parameter is carried without use.
+
+    A pooler without parameters stays: convolutional trunks call theirs whether or not anybody reads it.
+    """
+    pooler = getattr(trunk, "pooler", None)
+    if pooling != "pooler" and isinstance(pooler, nn.Module) and next(pooler.parameters(), None) is not None:
+        trunk.pooler = None
+
+
+def reads_segments(trunk: PreTrainedModel) -> bool:
+    """Whether the trunk tells the first text of a pair from the second by token_type_ids.
+
+    Tokenizers may give them to trunks that take none (DistilBERT, ModernBERT) or know one kind only (RoBERTa).
+    """
+    kinds = getattr(trunk.config, "type_vocab_size", None)
+    return "token_type_ids" in inspect.signature(trunk.forward).parameters and (kinds is None or kinds > 1)
 
 
 def trunk_width(config: PretrainedConfig) -> int:
@@ -152,7 +171,8 @@ def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
     """One vector per input.
 
     Args:
-        output: the trunk's output, with `last_hidden_state` (batch, tokens, width) or `pooler_output`.
+        output: the trunk's output, with `last_hidden_state` (batch, tokens, width) or (batch, width, height, width of
+            the map), or `pooler_output`.
         mask: 1 for real tokens, (batch, tokens); all tokens count when absent (images).
         pooling: one of `POOLINGS`, with sentence-transformers' meaning.
 
@@ -160,8 +180,11 @@ def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
         (batch, width), in float32 for the averages.
     """
     if pooling == "pooler":
-        return output.pooler_output.flatten(1)  # (batch, width)
-    hidden = output.last_hidden_state  # (batch, tokens, width)
+        pooled: Tensor = output.pooler_output
+        return pooled.flatten(1)  # (batch, width)
+    hidden: Tensor = output.last_hidden_state
+    if hidden.dim() == 4:  # a map of convolutional features
+        hidden = hidden.flatten(2).transpose(1, 2)  # (batch, tokens, width)
     if mask is None:
         mask = torch.ones(hidden.shape[:2], dtype=torch.long, device=hidden.device)
     if pooling == "cls":
@@ -173,7 +196,7 @@ def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
         return hidden.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(1)
     weights = mask.to(torch.float32)  # (batch, tokens)
     if pooling == "weightedmean":
-        weights = weights * torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        weights = weights * mask.cumsum(1)  # places are counted from the first real token
     total = (hidden.float() * weights.unsqueeze(-1)).sum(1)  # (batch, width)
     count = weights.sum(1, keepdim=True).clamp(min=1e-9)
     return total / (count.sqrt() if pooling == "mean_sqrt_len_tokens" else count)

@@ -45,7 +45,7 @@ def best_device() -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products are done in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
         known = ("avx512_bf16", "amx_bf16", "bf16")
@@ -61,11 +61,21 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def inference_copy(model: Classifier, dtype: torch.dtype, device: torch.device) -> Classifier:
-    """The model in evaluation mode, its trunk in `dtype`, its head in float32; the same object when nothing changes."""
+    """The model in evaluation mode, its trunk in `dtype`, its head in float32; the same object when nothing changes.
+
+    Buffers that are no weights (rotary frequencies) stay in float32, as they do when transformers loads in bfloat16.
+    """
     if dtype == torch.float32 and device_of(model) == device and not model.training:
         return model
-    clone = copy.deepcopy(model).to(device).eval()
+    clone: Classifier = copy.deepcopy(model).to(device).eval()
+    computed = [
+        (module, name, module._buffers[name])
+        for module in clone.backbone.modules()
+        for name in module._non_persistent_buffers_set
+    ]
     clone.backbone.to(dtype)
+    for module, name, buffer in computed:
+        module._buffers[name] = buffer
     if model.config.modality == "image":
         clone.backbone.to(memory_format=torch.channels_last)
     return clone

@@ -1,4 +1,4 @@
-"""Features kept on disk, one file per (weights, data, preprocessing, precision); the newest stay within a size limit."""
+"""Features kept on disk, one file per (weights, data, preprocessing, precision); the newest stay within a limit."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 LIMIT_BYTES = 5 << 30
+_STALE_SECONDS = 3600.0
 
 
 class FeatureCache:
@@ -33,9 +35,10 @@ class FeatureCache:
         """The array, or None when it is absent or damaged."""
         path = self.root / f"{key}.npy"
         try:
-            found: np.ndarray = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:
+                found: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             os.utime(path)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError, MemoryError):  # a damaged header can ask for any size
             return None
         return found
 
@@ -56,6 +59,9 @@ class FeatureCache:
             return
 
     def _trim(self) -> None:
+        for path in self.root.glob("*.part"):  # of processes that were killed
+            if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                path.unlink(missing_ok=True)
         files = sorted(self.root.glob("*.npy"), key=lambda path: path.stat().st_mtime, reverse=True)
         total = 0
         for path in files:

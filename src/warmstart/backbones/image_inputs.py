@@ -15,6 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from warmstart.backbones.text_inputs import Inputs
+from warmstart.core.errors import ModelError
+
 _KEEP_BYTES = 4 << 30  # decoded images kept in memory up to this size
 
 
@@ -24,15 +27,21 @@ class ImagePreprocessor:
     Args:
         processor: the image processor (its `backend="pil"` form).
         size: side of the square that comes out, in pixels; the processor's own when None.
+
+    Raises:
+        ModelError: when the processor does more than resize, crop, rescale and normalise.
     """
 
     def __init__(self, processor: Any, size: int | None = None) -> None:
         self.processor = processor
         if size is not None:
             _set_size(processor, size)
+        elif not _gives_squares(processor):
+            _set_size(processor, self.size)  # the shorter side alone is set: cut the middle
         self.mean = _channel_values(processor, "image_mean", 0.0)
         self.std = _channel_values(processor, "image_std", 1.0)
         self.scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
+        self._check()
 
     @property
     def size(self) -> int:
@@ -41,20 +50,32 @@ class ImagePreprocessor:
         values = dict(crop) if getattr(self.processor, "do_center_crop", False) and crop else dict(self.processor.size)
         return int(values.get("height") or values["shortest_edge"])
 
+    def _check(self) -> None:
+        """Compare one image with what the whole processor makes of it."""
+        image = _probe_image()
+        whole = np.asarray(self.processor(image, return_tensors="np")["pixel_values"][0])
+        ours = self.normalise(torch.from_numpy(self.geometry(image))[None])[0].numpy()
+        tolerance = 1.01 * self.scale / min(self.std)  # rounding to bytes, at most
+        if whole.shape != ours.shape or np.abs(whole - ours).max() > tolerance:
+            raise ModelError(
+                f"The image processor {type(self.processor).__name__} does more than "
+                "resize, crop, rescale and normalise: not supported."
+            )
+
     def geometry(self, image: Image.Image) -> np.ndarray:
         """Resize and crop as the processor does: (channels, height, width), bytes."""
         out = self.processor(image.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="np")
-        return np.clip(np.rint(out["pixel_values"][0]), 0, 255).astype(np.uint8)
+        pixels: np.ndarray = np.clip(np.rint(out["pixel_values"][0]), 0, 255).astype(np.uint8)
+        return pixels
 
-    def encode(self, rows: Mapping[str, Sequence[Any]]) -> PixelInputs:
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> Inputs:
         """Take column "image": Pillow images, or anything that gives them by index."""
         return PixelInputs(rows["image"], self)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Bytes (batch, channels, height, width) → what the model reads, channels last."""
-        scaled = pixels.to(torch.float32) * self.scale
-        if self.processor.do_normalize:
-            scaled = (scaled - torch.tensor(self.mean).view(-1, 1, 1)) / torch.tensor(self.std).view(-1, 1, 1)
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        scaled = (pixels.to(torch.float32) * self.scale - mean) / std
         return scaled.contiguous(memory_format=torch.channels_last)
 
     def save(self, folder: Path) -> None:
@@ -62,10 +83,15 @@ class ImagePreprocessor:
         self.processor.save_pretrained(folder)
 
     def describe(self) -> dict[str, Any]:
-        """Processor class, size, mean and deviation."""
+        """Processor class, geometry, mean and deviation."""
+        cropped = bool(getattr(self.processor, "do_center_crop", False))
         return {
             "processor": type(self.processor).__name__,
             "size": self.size,
+            "resize": _plain(self.processor.size) if self.processor.do_resize else None,
+            "crop": _plain(self.processor.crop_size) if cropped else None,
+            "crop_pct": getattr(self.processor, "crop_pct", None),
+            "resample": None if self.processor.resample is None else int(self.processor.resample),
             "mean": list(self.mean),
             "std": list(self.std),
             "scale": self.scale,
@@ -79,7 +105,11 @@ class PixelInputs:
         self._images, self._preprocessor = images, preprocessor
         self._kept: dict[int, np.ndarray] = {}
         self._kept_bytes = 0
-        self.lengths = np.ones(len(images), dtype=np.int64)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Ones: every image costs the same."""
+        return np.ones(len(self._images), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -128,6 +158,21 @@ def augment(pixels: Tensor, generator: torch.Generator, min_area: float = 0.6) -
     return moved.contiguous(memory_format=torch.channels_last)
 
 
+def _probe_image() -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (5, 8, 3), dtype=np.uint8)
+    return Image.fromarray(values).resize((64, 40), Image.Resampling.BICUBIC)
+
+
+def _gives_squares(processor: Any) -> bool:
+    out = processor(_probe_image(), do_rescale=False, do_normalize=False, return_tensors="np")
+    height, width = out["pixel_values"][0].shape[-2:]
+    return bool(height == width)
+
+
+def _plain(size: Any) -> Any:
+    return int(size) if isinstance(size, int) else {name: int(value) for name, value in dict(size).items() if value}
+
+
 def _set_size(processor: Any, size: int) -> None:
     current = dict(processor.size)
     if "shortest_edge" in current:
@@ -142,7 +187,7 @@ def _set_size(processor: Any, size: int) -> None:
 
 
 def _channel_values(processor: Any, name: str, default: float) -> tuple[float, ...]:
-    values = getattr(processor, name, None)
+    values = getattr(processor, name, None) if processor.do_normalize else None
     if values is None:
         return (default,) * 3
     return tuple(float(value) for value in (values if isinstance(values, (list, tuple)) else [values] * 3))

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,34 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
 from warmstart.backbones import sentence_folder, two_tower
-from warmstart.backbones.classifier import Classifier, ClassifierConfig, drop_unused_pooler, trunk_width
+from warmstart.backbones.checkpoint import (
+    first_line,
+    load_classifier,
+    load_trunk,
+    read_config,
+    read_image_processor,
+    read_tokenizer,
+    weights_digest,
+)
+from warmstart.backbones.classifier import POOLINGS, Classifier, ClassifierConfig, drop_unused_pooler
 from warmstart.backbones.image_inputs import ImagePreprocessor
 from warmstart.backbones.packaged import efficientnet_lite0, gguf_decoder
 from warmstart.backbones.resolve import Source, resolve
+from warmstart.backbones.sentence_folder import Stated
 from warmstart.backbones.text_inputs import Preprocessor, TextPreprocessor
 from warmstart.core.errors import ModelError
 from warmstart.core.records import BackboneCard
 
 MAX_LENGTH = 256  # tokens; what a model states is cut to this unless the user asks for more
+_LABELS_PER_BATCH = 64
+_NO_LIMIT = 1 << 30  # tokens
 Kind = Literal["text", "image"]
 
 
@@ -43,7 +54,7 @@ class Backbone:
     config: ClassifierConfig
     encoder: Classifier  # the pretrained trunk, with a head of no meaning
     preprocessor: Preprocessor
-    whole: nn.Module  # the trunk; of a two-tower model, both towers
+    whole: PreTrainedModel  # the trunk; of a two-tower model, both towers
     embed_labels: Callable[[Sequence[str]], torch.Tensor] | None = None  # texts → (texts, features), unit length
     logit_scale: float = 20.0  # cosine → logit, for zero-shot
 
@@ -57,7 +68,8 @@ class Backbone:
             return Classifier(config)
         model = Classifier(config, trunk=copy.deepcopy(self.encoder.backbone))
         model.projections.load_state_dict(self.encoder.projections.state_dict())
-        return model.requires_grad_(requires_grad=True)
+        model.requires_grad_(requires_grad=True)
+        return model
 
 
 def load_backbone(
@@ -97,74 +109,33 @@ def backbone_from_source(
     trust_remote_code: bool = False,
 ) -> Backbone:
     """Load what `resolve` found; the arguments are those of `load_backbone`."""
+    if pooling is not None and pooling not in POOLINGS:
+        raise ModelError(f"--pooling is {pooling}; it must be one of: {', '.join(POOLINGS)}.")
     if source.format == "efficientnet-lite-checkpoint":
         trunk, processor = efficientnet_lite0(source.path)
-        return _image_backbone(source, trunk, processor, "pooler", [], image_size)
+        return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
     if source.format == "gguf":
         trunk, tokenizer = gguf_decoder(source.path)
-        return _text_backbone(source, trunk, tokenizer, sentence_folder.Stated(), pooling, max_length)
+        return _text_backbone(source, trunk, tokenizer, Stated(), pooling, max_length)
     folder = source.path
     stated = sentence_folder.read(folder)
     trunk_folder = folder / stated.trunk if stated.trunk else folder
-    config = _read_config(trunk_folder, trust_remote_code)
-    if getattr(config, "model_type", "") == ClassifierConfig.model_type:
-        return _from_result(source, folder, image_size, max_length)
-    trunk = _load_trunk(trunk_folder, config, trust_remote_code, pooling)
+    config = read_config(trunk_folder, trust_remote_code)
+    if config.model_type == ClassifierConfig.model_type:
+        return _from_result(source, folder, pooling, max_length, image_size)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{source.name} is an encoder-decoder ({config.model_type}), which is not supported.")
+    trunk = load_trunk(trunk_folder, trust_remote_code, pooling)
     if two_tower.is_two_tower(trunk):
-        return _two_tower_backbone(source, trunk, folder, image_size)
+        return _two_tower_backbone(source, trunk, trunk_folder, pooling, image_size)
     if _is_image(trunk):
-        processor = AutoImageProcessor.from_pretrained(trunk_folder, backend="pil", trust_remote_code=trust_remote_code)
-        return _image_backbone(source, trunk, processor, pooling, [], image_size)
-    tokenizer = _tokenizer(trunk_folder, trust_remote_code)
+        processor = read_image_processor(trunk_folder, trust_remote_code)
+        return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
+    tokenizer = read_tokenizer(trunk_folder, trust_remote_code)
     return _text_backbone(source, trunk, tokenizer, stated, pooling, max_length)
 
 
-def _tokenizer(folder: Path, trust_remote_code: bool) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"The model in {folder} has no tokenizer that loads ({_first_line(error)}).") from error
-
-
-def _read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        hint = " It brings its own code: --trust-remote-code runs it." if "trust_remote_code" in str(error) else ""
-        raise ModelError(
-            f"The model in {folder} has no configuration that loads: {_first_line(error)}.{hint}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _load_trunk(folder: Path, config: PretrainedConfig, trust_remote_code: bool, pooling: str | None) -> nn.Module:
-    try:
-        trunk, info = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
-        raise ModelError(f"The weights in {folder} do not load: {_first_line(error)}.") from error
-    except Exception as error:  # safetensors raises a class of its own for a cut-off file
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(f"The weights in {folder} are damaged or cut off: {_first_line(error)}.") from error
-    missing = sorted(info["missing_keys"])
-    mismatched = sorted(str(key) for key in info["mismatched_keys"])
-    at_random = [key for key in missing if pooling == "pooler" or not key.startswith("pooler.")] + mismatched
-    if at_random:
-        raise ModelError(
-            f"Part of the model in {folder} would be left at random: {len(at_random)} weights are missing or of another "
-            f"shape ({', '.join(at_random[:4])}{', …' if len(at_random) > 4 else ''}). Use a complete checkpoint."
-        )
-    if missing:  # a pooler that the checkpoint never trained
-        trunk.pooler = None
-    return trunk
-
-
-def _is_image(trunk: nn.Module) -> bool:
+def _is_image(trunk: PreTrainedModel) -> bool:
     return getattr(trunk, "main_input_name", "input_ids") == "pixel_values"
 
 
@@ -176,96 +147,144 @@ def _default_text_pooling(config: PretrainedConfig) -> str:
 
 def _text_backbone(
     source: Source,
-    trunk: nn.Module,
+    trunk: PreTrainedModel,
     tokenizer: Any,
-    stated: sentence_folder.Stated,
+    stated: Stated,
     pooling: str | None,
     max_length: int | None,
 ) -> Backbone:
     config = trunk.config
-    own_limit = _positions(config, tokenizer)
-    asked = stated.max_length if max_length is None else max_length
-    length = min(own_limit, MAX_LENGTH if asked is None else asked)
-    if max_length is not None and max_length > own_limit:
-        raise ModelError(f"--max-length is {max_length}, but {source.name} reads at most {own_limit} tokens.")
+    if stated.lower_case:
+        sentence_folder.lower_case(tokenizer)
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= trunk.get_input_embeddings().num_embeddings:
+        tokenizer.pad_token = None  # one that was added without a row for it: `TextPreprocessor` finds another
+    limit = min(_positions(trunk), int(tokenizer.model_max_length))
+    length = _text_length(source, limit, stated.max_length, max_length)
     chosen = pooling if pooling is not None else stated.pooling or _default_text_pooling(config)
+    if chosen == "pooler" and getattr(trunk, "pooler", None) is None:
+        raise ModelError(f"--pooling is pooler, but {type(trunk).__name__} of {source.name} has none.")
     preprocessor = TextPreprocessor(tokenizer, length, stated.prompt)
-    backbone = _assemble(source, trunk, preprocessor, "text", chosen, stated.projections, stated.normalize)
-    backbone.encoder.projections.load_state_dict(stated.weights)
+    backbone = _assemble(source, trunk, preprocessor, "text", chosen, stated)
     backbone.embed_labels = _label_embedder(backbone)
     return backbone
 
 
-def _positions(config: PretrainedConfig, tokenizer: Any) -> int:
-    limit = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):  # two positions are taken by padding
-        limit -= 2
-    return int(min(limit, tokenizer.model_max_length))
+def _text_length(source: Source, limit: int, stated: int | None, asked: int | None) -> int:
+    """Tokens per row: what the user asked for, else what the model states, at most `MAX_LENGTH`."""
+    if asked is None:
+        return min(limit, MAX_LENGTH, MAX_LENGTH if stated is None else stated)
+    if asked > limit:
+        raise ModelError(f"--max-length is {asked}, but {source.name} reads at most {limit} tokens.")
+    return asked
+
+
+def _positions(trunk: PreTrainedModel) -> int:
+    """Tokens that the model has positions for. RoBERTa's and MPNet's tables keep their first rows for padding."""
+    limits = [_NO_LIMIT]
+    stated = getattr(trunk.config, "max_position_embeddings", None)
+    if isinstance(stated, int) and stated > 0:
+        limits.append(stated)
+    for name, module in trunk.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    return min(limits)
 
 
 def _label_embedder(backbone: Backbone) -> Callable[[Sequence[str]], torch.Tensor]:
     def embed(texts: Sequence[str]) -> torch.Tensor:
         inputs = backbone.preprocessor.encode({"text": list(texts)})
         backbone.encoder.eval()
+        found = []
         with torch.no_grad():
-            features = backbone.encoder.features(**inputs.batch(range(len(inputs))))
-        return nn.functional.normalize(features.float(), dim=-1)  # (texts, features)
+            for start in range(0, len(inputs), _LABELS_PER_BATCH):
+                rows = range(start, min(start + _LABELS_PER_BATCH, len(inputs)))
+                found.append(backbone.encoder.features(**inputs.batch(rows)).float())
+        return nn.functional.normalize(torch.cat(found), dim=-1)  # (texts, features)
 
     return embed
 
 
-def _image_pooling(trunk: nn.Module) -> str:
+def _image_pooling(trunk: PreTrainedModel, asked: str) -> str:
+    """What was asked for, where the trunk can give it; else the class token of a transformer, else its pooler."""
     names = {name.rpartition(".")[2] for name, _ in trunk.named_parameters()}
-    if hasattr(trunk.config, "num_hidden_layers") and "cls_token" in names:
-        return "cls"
-    return "pooler"
+    if not asked:
+        return "cls" if hasattr(trunk.config, "num_hidden_layers") and "cls_token" in names else "pooler"
+    if asked not in ("pooler", "mean", "max", "cls") or (
+        asked == "cls" and not names & {"cls_token", "class_embedding"}
+    ):
+        raise ModelError(f"--pooling is {asked}, which {type(trunk).__name__} cannot give: use mean, max or pooler.")
+    return asked
 
 
 def _image_backbone(
     source: Source,
-    trunk: nn.Module,
+    trunk: PreTrainedModel,
     processor: Any,
-    pooling: str | None,
-    projections: list[dict[str, Any]],
+    stated: Stated,
     image_size: int | None,
 ) -> Backbone:
     preprocessor = ImagePreprocessor(processor, image_size)
-    chosen = pooling if pooling is not None else _image_pooling(trunk)
-    backbone = _assemble(source, trunk, preprocessor, "image", chosen, projections, normalize=False)
-    own = getattr(trunk.config, "image_size", None)
-    has_positions = any("position_embedding" in name for name, _ in trunk.named_parameters())
-    backbone.config.interpolate_positions = bool(has_positions and isinstance(own, int) and own != preprocessor.size)
-    backbone.encoder.config.interpolate_positions = backbone.config.interpolate_positions
+    chosen = _image_pooling(trunk, stated.pooling)
+    backbone = _assemble(source, trunk, preprocessor, "image", chosen, stated)
+    _fit_positions(backbone, preprocessor)
     return backbone
 
 
-def _two_tower_backbone(source: Source, trunk: nn.Module, folder: Path, image_size: int | None) -> Backbone:
+def _fit_positions(backbone: Backbone, preprocessor: ImagePreprocessor) -> None:
+    """Have position embeddings resized where the images are not of the size that they were trained for.
+
+    Raises:
+        ModelError: when the trunk cannot read images of this size.
+    """
+    trunk, size = backbone.encoder.backbone, preprocessor.size
+    own = getattr(trunk.config, "image_size", None)
+    differs = own is not None and [size] * 2 != ([own] * 2 if isinstance(own, int) else list(own))
+    resizes = "interpolate_pos_encoding" in inspect.signature(trunk.forward).parameters  # DINOv2 does it unasked
+    has_positions = any("position_embedding" in name for name, _ in trunk.named_parameters())
+    backbone.encoder.config.interpolate_positions = bool(differs and resizes and has_positions)
+    backbone.config.interpolate_positions = backbone.encoder.config.interpolate_positions
+    try:
+        with torch.no_grad():
+            backbone.encoder.features(pixel_values=torch.zeros(1, len(preprocessor.mean), size, size))
+    except (RuntimeError, ValueError, AttributeError, TypeError) as error:
+        name = backbone.card.name
+        raise ModelError(f"{name} cannot read images of {size} × {size} pixels: {first_line(error)}.") from error
+
+
+def _two_tower_backbone(
+    source: Source, trunk: PreTrainedModel, folder: Path, pooling: str | None, image_size: int | None
+) -> Backbone:
+    if pooling not in (None, "pooler"):
+        raise ModelError(f"--pooling is {pooling}, but {source.name} has two towers with a pooling of their own.")
     towers = two_tower.split(trunk)
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    backbone = _image_backbone(source, towers.vision, processor, "pooler", towers.projections, image_size)
-    backbone.encoder.projections.load_state_dict(towers.weights)
-    backbone.config.normalize = backbone.encoder.config.normalize = True
+    processor = read_image_processor(folder)
+    tokenizer = read_tokenizer(folder)
+    backbone = _image_backbone(source, towers.vision, processor, towers.stated, image_size)
     backbone.whole = trunk
     backbone.logit_scale = towers.logit_scale
     two_tower.check_features(trunk, backbone.encoder, source.name)
-    backbone.embed_labels = two_tower.label_embedder(trunk, _tokenizer(folder, trust_remote_code=False))
+    backbone.embed_labels = two_tower.label_embedder(trunk, tokenizer)
     return backbone
 
 
-def _from_result(source: Source, folder: Path, image_size: int | None, max_length: int | None) -> Backbone:
+def _from_result(
+    source: Source, folder: Path, pooling: str | None, max_length: int | None, image_size: int | None
+) -> Backbone:
     """A result folder as the start of the next adaptation: its trunk and pooling, without its head."""
-    encoder = Classifier.from_pretrained(folder, dtype=torch.float32)
-    preprocessor = load_preprocessor(folder, encoder.config, max_length, image_size)
-    kind: Kind = "image" if encoder.config.modality == "image" else "text"
-    backbone = Backbone(
-        _card(source, encoder.backbone, encoder.config, kind, preprocessor),
-        kind,
-        encoder.config,
-        encoder,
-        preprocessor,
-        encoder.backbone,
-    )
-    if kind == "text":
+    encoder = load_classifier(folder)
+    config, trunk = encoder.config, encoder.backbone
+    if pooling not in (None, config.pooling):
+        raise ModelError(f"--pooling is {pooling}, but {source.name} was adapted with {config.pooling}.")
+    if config.modality != "image":
+        _text_length(source, _positions(trunk), None, max_length)
+    preprocessor = load_preprocessor(folder, config, max_length, image_size)
+    kind: Kind = "image" if config.modality == "image" else "text"
+    config.feature_scale = config.calibration_temperature = 1.0  # these belong to the old head
+    encoder.eval().requires_grad_(requires_grad=False)
+    backbone = Backbone(_card(source, encoder, kind, preprocessor), kind, config, encoder, preprocessor, trunk)
+    if isinstance(preprocessor, ImagePreprocessor):
+        _fit_positions(backbone, preprocessor)
+    else:
         backbone.embed_labels = _label_embedder(backbone)
     return backbone
 
@@ -275,61 +294,52 @@ def load_preprocessor(
 ) -> Preprocessor:
     """The tokenizer or image processor saved beside a `Classifier`."""
     if config.modality == "image":
-        return ImagePreprocessor(AutoImageProcessor.from_pretrained(folder, backend="pil"), image_size)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+        return ImagePreprocessor(read_image_processor(folder), image_size)
+    tokenizer = read_tokenizer(folder)
     length = tokenizer.model_max_length if max_length is None else max_length
     return TextPreprocessor(tokenizer, length, getattr(config, "prompt", ""))
 
 
 def _assemble(
     source: Source,
-    trunk: nn.Module,
+    trunk: PreTrainedModel,
     preprocessor: Preprocessor,
     kind: Kind,
     pooling: str,
-    projections: list[dict[str, Any]],
-    normalize: bool,
+    stated: Stated,
 ) -> Backbone:
     drop_unused_pooler(trunk, pooling)
     config = ClassifierConfig(
         backbone=trunk.config.to_dict(),
         modality=kind,
         pooling=pooling,
-        projections=projections,
-        normalize=normalize,
+        projections=stated.projections,
+        normalize=stated.normalize,
         num_labels=2,
     )
     if isinstance(preprocessor, TextPreprocessor):
         config.prompt = preprocessor.prompt
     encoder = Classifier(config, trunk=trunk)
+    try:
+        encoder.projections.load_state_dict(stated.weights)
+    except RuntimeError as error:
+        raise ModelError(f"The dense layers of {source.name} do not fit their weights: {first_line(error)}.") from error
     encoder.eval()
     encoder.requires_grad_(False)
-    return Backbone(_card(source, trunk, config, kind, preprocessor), kind, config, encoder, preprocessor, trunk)
+    return Backbone(_card(source, encoder, kind, preprocessor), kind, config, encoder, preprocessor, trunk)
 
 
-def _card(
-    source: Source, trunk: nn.Module, config: ClassifierConfig, kind: Kind, preprocessor: Preprocessor
-) -> BackboneCard:
-    features = config.projections[-1]["out_features"] if config.projections else trunk_width(trunk.config)
+def _card(source: Source, encoder: Classifier, kind: Kind, preprocessor: Preprocessor) -> BackboneCard:
+    config, trunk = encoder.config, encoder.backbone
     return BackboneCard(
         name=source.name,
         source=source.text,
         architecture=type(trunk).__name__,
         modality=kind,
         parameters=sum(parameter.numel() for parameter in trunk.parameters()),
-        features=int(features),
+        features=encoder.feature_size,
         pooling=config.pooling,
         normalize=config.normalize,
         preprocessing=preprocessor.describe(),
-        digest=weights_digest(trunk),
+        digest=weights_digest(trunk, encoder.projections),
     )
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 over names, shapes and bytes of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if tensor.device.type != "meta":
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoModel, AutoTokenizer, ViTImageProcessorPil
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, ViTImageProcessorPil
 
 from warmstart.backbones.efficientnet_lite import (
     EfficientNetLiteConfig,
@@ -20,7 +19,7 @@ from warmstart.backbones.resolve import cache_root
 from warmstart.core.errors import ModelError
 
 
-def efficientnet_lite0(path: Path) -> tuple[nn.Module, Any]:
+def efficientnet_lite0(path: Path) -> tuple[PreTrainedModel, Any]:
     """The ImageNet trunk of EfficientNet-Lite0, and its preprocessing: (x − 127) / 128 on RGB bytes."""
     weights = torch.load(path, map_location="cpu", weights_only=True)
     state, _ = state_dict_from_package(weights)
@@ -36,7 +35,7 @@ def efficientnet_lite0(path: Path) -> tuple[nn.Module, Any]:
     return trunk, processor
 
 
-def gguf_decoder(package: Path) -> tuple[nn.Module, Any]:
+def gguf_decoder(package: Path) -> tuple[PreTrainedModel, Any]:
     """A decoder from the GGUF file that a package carries in parts, dequantised by transformers to float32.
 
     Args:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
+from warmstart.backbones.checkpoint import load_tensors
 from warmstart.core.errors import ModelError
 
 _MODES = {
@@ -23,6 +23,7 @@ _MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
 
 
@@ -34,6 +35,7 @@ class Stated:
     pooling: str = ""
     normalize: bool = False
     max_length: int | None = None
+    lower_case: bool = False
     prompt: str = ""
     projections: list[dict[str, Any]] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)  # for an nn.ModuleList of the projections
@@ -43,29 +45,42 @@ def read(folder: Path) -> Stated:
     """Read modules.json and what it names.
 
     Raises:
-        ModelError: for a module other than Transformer, Pooling, Dense, Normalize and Dropout.
+        ModelError: for a module other than Transformer, Pooling, Dense, Normalize and Dropout, for another order of
+            these, and for a setting of one that is not supported.
     """
     if not (folder / "modules.json").is_file():
         return Stated()
     values: dict[str, Any] = {"projections": [], "weights": {}}
-    for module in _json(folder / "modules.json"):
-        kind = module["type"].rpartition(".")[2]
-        place = folder / module["path"]
+    values["prompt"] = _prompt(folder)
+    modules = [(module["type"].rpartition(".")[2], module["path"]) for module in _json(folder / "modules.json")]
+    _check_order(folder, [kind for kind, _ in modules])
+    for kind, path in modules:
+        place = folder / path
         if kind == "Transformer":
-            values["trunk"] = module["path"]
-            values["max_length"] = _max_length(place)
+            values["trunk"] = path
+            _add_transformer(place, values)
         elif kind == "Pooling":
-            values["pooling"] = _pooling(place)
+            values["pooling"] = _pooling(place, bool(values["prompt"]))
         elif kind == "Dense":
             _add_dense(place, values)
         elif kind == "Normalize":
             values["normalize"] = True
-        elif kind != "Dropout":
-            raise ModelError(
-                f"The sentence-transformers model in {folder} has a module {kind}, which is not supported."
-            )
-    values["prompt"] = _prompt(folder)
     return Stated(**values)
+
+
+def _check_order(folder: Path, kinds: list[str]) -> None:
+    """Transformer, Pooling, then dense layers, then perhaps Normalize; Dropout does nothing to features."""
+    unknown = [kind for kind in kinds if kind not in _ORDER and kind != "Dropout"]
+    if unknown:
+        raise ModelError(
+            f"The sentence-transformers model in {folder} has a module {unknown[0]}, which is not supported."
+        )
+    places = [_ORDER.index(kind) for kind in kinds if kind != "Dropout"]
+    if places != sorted(places) or any(kinds.count(kind) != 1 for kind in _ORDER[:2]):
+        raise ModelError(
+            f"The sentence-transformers model in {folder} has the modules {', '.join(kinds)}; supported: "
+            "Transformer, Pooling, dense layers, Normalize, in this order."
+        )
 
 
 def _json(path: Path) -> Any:
@@ -75,18 +90,35 @@ def _json(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read: {error}.") from error
 
 
-def _max_length(place: Path) -> int | None:
-    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_mpnet_config.json"):
-        if (place / name).is_file():
-            value = _json(place / name).get("max_seq_length")
-            return None if value is None else int(value)
-    return None
+def _add_transformer(place: Path, values: dict[str, Any]) -> None:
+    for path in sorted(place.glob("sentence_*_config.json")):
+        config = _json(path)
+        length = config.get("max_seq_length")
+        values["max_length"] = None if length is None else int(length)
+        values["lower_case"] = bool(config.get("do_lower_case", False))
 
 
-def _pooling(place: Path) -> str:
+def lower_case(tokenizer: Any) -> None:
+    """Have a tokenizer lower its texts first; saved with it, for tokenizers with a backend."""
+    from tokenizers import normalizers
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        tokenizer.do_lower_case = True
+        return
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+
+
+def _pooling(place: Path, prompted: bool) -> str:
     values = _json(place / "config.json")
     mode = values.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else [name for key, name in _MODES.items() if values.get(key)]
+    if mode is None:
+        modes = [name for key, name in _MODES.items() if values.get(key)] or ["mean"]
+    else:
+        modes = [mode] if isinstance(mode, str) else list(mode)
+    if prompted and not values.get("include_prompt", True):
+        raise ModelError(f"{place} leaves its prompt out of the pooling (include_prompt), which is not supported.")
     if len(modes) != 1 or modes[0] not in _MODES.values():
         raise ModelError(f"{place} pools by {modes}; one of {', '.join(_MODES.values())} is supported.")
     return str(modes[0])
@@ -98,6 +130,9 @@ def _add_dense(place: Path, values: dict[str, Any]) -> None:
     if activation not in _ACTIVATIONS or config.get("use_residual"):
         what = "a residual connection" if config.get("use_residual") else f"the activation {activation}"
         raise ModelError(f"{place} uses {what}; supported: a dense layer with {', '.join(_ACTIVATIONS)}.")
+    reads = [config.get(name) for name in ("module_input_name", "module_output_name")]
+    if any(name not in (None, "sentence_embedding") for name in reads):
+        raise ModelError(f"{place} works on {reads[0]}; only a dense layer on the sentence embedding is supported.")
     index = len(values["projections"])
     values["projections"].append(
         {
@@ -112,13 +147,9 @@ def _add_dense(place: Path, values: dict[str, Any]) -> None:
 
 
 def _dense_weights(place: Path) -> dict[str, torch.Tensor]:
-    if (place / "model.safetensors").is_file():
-        return load_file(place / "model.safetensors")
-    if (place / "pytorch_model.bin").is_file():
-        weights: dict[str, torch.Tensor] = torch.load(
-            place / "pytorch_model.bin", map_location="cpu", weights_only=True
-        )
-        return weights
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (place / name).is_file():
+            return load_tensors(place / name)
     raise ModelError(f"{place} is a dense layer without weights: no model.safetensors in it.")
 
 

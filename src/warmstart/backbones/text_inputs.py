@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from warmstart.core.errors import ModelError
+
 
 class Inputs(Protocol):
     """Encoded rows: how long each is, and batches of them."""
 
-    lengths: np.ndarray  # (rows,) cost of each row: tokens, or 1 for images
+    @property
+    def lengths(self) -> np.ndarray:
+        """Cost of each row, (rows,): tokens, or 1 for images."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -39,12 +45,15 @@ class Preprocessor(Protocol):
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """Token rows of unequal length, padded to the longest of each batch."""
+    """Token rows of unequal length, padded to the longest of each batch.
+
+    Padding always stands at the end, whatever the tokenizer says: causal models read the same before it, models with
+    absolute positions read the same positions, and `classifier.pool` finds the last token by the mask.
+    """
 
     ids: list[list[int]]
     types: list[list[int]] | None
     pad: int
-    left: bool
     lengths: np.ndarray
 
     def __len__(self) -> int:
@@ -58,11 +67,10 @@ class TokenInputs:
         types = np.zeros((len(rows), longest), dtype=np.int64)
         for line, row in enumerate(rows):
             size = len(self.ids[row])
-            place = slice(longest - size, None) if self.left else slice(0, size)
-            ids[line, place] = self.ids[row]
-            mask[line, place] = 1
+            ids[line, :size] = self.ids[row]
+            mask[line, :size] = 1
             if self.types is not None:
-                types[line, place] = self.types[row]
+                types[line, :size] = self.types[row]
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self.types is not None:
             batch["token_type_ids"] = torch.from_numpy(types)
@@ -79,22 +87,27 @@ class TextPreprocessor:
     """
 
     def __init__(self, tokenizer: Any, max_length: int, prompt: str = "") -> None:
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:  # the mask hides it, so any known token will do
+            known = (tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token)
+            tokenizer.pad_token = next((token for token in known if token is not None), None)
+        if tokenizer.pad_token_id is None:
+            raise ModelError("The tokenizer has no padding token, and no other special token to pad with.")
         self.tokenizer, self.max_length, self.prompt = tokenizer, max_length, prompt
 
-    def encode(self, rows: Mapping[str, Sequence[Any]]) -> TokenInputs:
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> Inputs:
         """Tokenise column "text", or "text" with "text_pair" as two segments."""
         texts = [self.prompt + str(text) for text in rows["text"]]
         pairs = [str(text) for text in rows["text_pair"]] if "text_pair" in rows else None
         if not texts:
-            return TokenInputs([], None, 0, False, np.zeros(0, dtype=np.int64))
+            return TokenInputs([], None, 0, np.zeros(0, dtype=np.int64))
         encoded = self.tokenizer(texts, pairs, truncation=True, max_length=self.max_length, padding=False)
-        ids = encoded["input_ids"]
+        pad = int(self.tokenizer.pad_token_id)
+        ids = [line or [pad] for line in encoded["input_ids"]]  # a model must read at least one token
         types = encoded.get("token_type_ids") if pairs is not None else None
+        if types is not None:
+            types = [line or [0] for line in types]
         lengths = np.array([len(line) for line in ids], dtype=np.int64)
-        left = getattr(self.tokenizer, "padding_side", "right") == "left"
-        return TokenInputs(ids, types, int(self.tokenizer.pad_token_id), left, lengths)
+        return TokenInputs(ids, types, pad, lengths)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, with the length limit in them."""
@@ -102,10 +115,22 @@ class TextPreprocessor:
         self.tokenizer.save_pretrained(folder)
 
     def describe(self) -> dict[str, Any]:
-        """Tokenizer class, vocabulary size, length limit and prompt."""
+        """Tokenizer class, vocabulary size, a digest of vocabulary and rules, length limit and prompt."""
         return {
             "tokenizer": type(self.tokenizer).__name__,
             "vocabulary": len(self.tokenizer),
+            "digest": _digest(self.tokenizer),
             "max_length": self.max_length,
             "prompt": self.prompt,
         }
+
+
+def _digest(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        text = json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    else:
+        backend.no_truncation()  # the last call's length and padding are in it
+        backend.no_padding()
+        text = backend.to_str()
+    return hashlib.sha256(text.encode()).hexdigest()

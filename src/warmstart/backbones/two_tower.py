@@ -8,28 +8,30 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from warmstart.backbones.sentence_folder import Stated
 from warmstart.core.errors import ModelError
 
 _PROJECTIONS = ("visual_projection", "vision_projection", "image_projection")
+_FIXED_LENGTH = ("siglip", "siglip2")
 
 
 @dataclass(frozen=True)
 class Towers:
     """The vision side of a two-tower model, and the scale that it compares by."""
 
-    vision: nn.Module
-    projections: list[dict[str, Any]]
-    weights: dict[str, torch.Tensor]  # for an nn.ModuleList of the projections
+    vision: PreTrainedModel
+    stated: Stated
     logit_scale: float
 
 
-def is_two_tower(model: nn.Module) -> bool:
+def is_two_tower(model: PreTrainedModel) -> bool:
     """Whether the model embeds images and texts in one space."""
     return hasattr(model, "get_image_features") and hasattr(model, "get_text_features")
 
 
-def split(model: nn.Module) -> Towers:
+def split(model: PreTrainedModel) -> Towers:
     """Take the vision tower and its projection out of a CLIP-like model.
 
     Raises:
@@ -53,10 +55,14 @@ def split(model: nn.Module) -> Towers:
         )
         weights = {f"0.0.{name}": tensor for name, tensor in linear.state_dict().items()}
     scale = getattr(model, "logit_scale", None)
-    return Towers(vision, projections, weights, 20.0 if scale is None else float(scale.detach().exp()))
+    return Towers(
+        vision,
+        Stated(pooling="pooler", normalize=True, projections=projections, weights=weights),
+        20.0 if scale is None else float(scale.detach().exp()),
+    )
 
 
-def check_features(model: nn.Module, encoder: nn.Module, name: str) -> None:
+def check_features(model: PreTrainedModel, encoder: PreTrainedModel, name: str) -> None:
     """Compare the tower that was taken out with the model's own image features, on one random image.
 
     Raises:
@@ -74,17 +80,25 @@ def check_features(model: nn.Module, encoder: nn.Module, name: str) -> None:
 
 
 def _vectors(output: Any) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else output.pooler_output
+    vectors: torch.Tensor = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return vectors
 
 
-def label_embedder(model: nn.Module, tokenizer: Any) -> Callable[[Sequence[str]], torch.Tensor]:
-    """A function from texts to unit-length text features, (texts, features)."""
+def label_embedder(model: PreTrainedModel, tokenizer: Any) -> Callable[[Sequence[str]], torch.Tensor]:
+    """A function from texts to unit-length text features, (texts, features).
+
+    SigLIP reads the last of a fixed number of places, padding included, and takes no mask.
+    """
+    longest = model.config.text_config.max_position_embeddings
+    fixed = model.config.model_type in _FIXED_LENGTH
+    names = ("input_ids",) if fixed else ("input_ids", "attention_mask")
 
     def embed(texts: Sequence[str]) -> torch.Tensor:
-        longest = model.config.text_config.max_position_embeddings
-        batch = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        padding = "max_length" if fixed else True
+        batch = tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
         model.eval()
         with torch.no_grad():
-            return nn.functional.normalize(_vectors(model.get_text_features(**batch)).float(), dim=-1)
+            found = _vectors(model.get_text_features(**{name: batch[name] for name in names if name in batch}))
+        return nn.functional.normalize(found.float(), dim=-1)  # (texts, features)
 
     return embed
