@@ -64,7 +64,9 @@ def run(data: str, seed: int, strategy: str, **more: Any) -> dict[str, Any]:
 def logistic(train: Any, labels: np.ndarray, test: Any, truth: np.ndarray) -> float:
     from sklearn.linear_model import LogisticRegressionCV
 
-    model = LogisticRegressionCV(Cs=np.logspace(-2, 3, 8), cv=5, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False)
+    model = LogisticRegressionCV(
+        Cs=np.logspace(-2, 3, 8), cv=5, max_iter=2000, l1_ratios=(0,), use_legacy_attributes=False
+    )
     return float((model.fit(train, labels).predict(test) == truth).mean())
 
 

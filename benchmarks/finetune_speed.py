@@ -134,7 +134,9 @@ def ours(seed: int, rate: float) -> dict[str, Any]:
         )
         outcome = fine_tune(context)
         seconds = clock.spent()
-    course = [(point.seconds, point.validation_score) for point in outcome.history if point.validation_score is not None]
+    course = [
+        (point.seconds, point.validation_score) for point in outcome.history if point.validation_score is not None
+    ]
     return {"rate": rate, "course": course, "score": course[-1][1], "seconds": seconds}
 
 
@@ -185,7 +187,16 @@ def report(found: dict[str, dict[str, Any]]) -> str:
     ratios = [values["ratio_to_score"] for values in seeds.values() if values["ratio_to_score"] is not None]
     if ratios:
         rows.append(["median", "", "", "", "", "", f"{statistics.median(ratios):.2f}", ""])
-    head = ["cell", "rate", "plain score", "our score", "plain s", "our s to its score", "ratio (≤ 0.67)", "equal steps"]
+    head = [
+        "cell",
+        "rate",
+        "plain score",
+        "our score",
+        "plain s",
+        "our s to its score",
+        "ratio (≤ 0.67)",
+        "equal steps",
+    ]
     return contract.table(head, rows)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
+    from warmstart.verbs.sample import sample as sample
 
 _HOMES = {
     "adapt": "warmstart.verbs.adapt",
@@ -29,6 +30,7 @@ _HOMES = {
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",
+    "sample": "warmstart.verbs.sample",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

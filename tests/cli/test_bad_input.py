@@ -93,7 +93,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "images for a text model": (images, [], ["image"]),
     "unknown model": (lambda d: write(d, "x.csv", rows(20)), ["--model", "nobody/nothing"], ["nobody/nothing", "Hub"]),
     "folder that is no model": (lambda d: write(d, "x.csv", rows(20)), ["--model", "."], ["config.json"]),
-    "layer decay above one": (lambda d: write(d, "x.csv", rows(20)), ["--layer-decay", "1.5"], ["--layer-decay", "1.5"]),
+    "layer decay above one": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--layer-decay", "1.5"],
+        ["--layer-decay", "1.5"],
+    ),
     "negative budget": (lambda d: write(d, "x.csv", rows(20)), ["--time-budget", "-3"], ["--time-budget", "-3"]),
     "resume without a run": (lambda d: write(d, "x.csv", rows(20)), ["--resume"], ["resume"]),
     "resume and overwrite": (lambda d: write(d, "x.csv", rows(20)), ["--resume", "--overwrite"], ["--overwrite"]),
@@ -174,9 +178,7 @@ def test_an_unknown_option_fails_and_names_it(capsys: pytest.CaptureFixture[str]
     assert "--learning-rat" in capsys.readouterr().err
 
 
-def test_json_output_is_one_document(
-    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_output_is_one_document(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_ok(["groups", str(tiny_model), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert sum(row["parameters"] for row in found["rows"]) == found["backbone"]["parameters"]

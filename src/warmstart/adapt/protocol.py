@@ -16,6 +16,7 @@ from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
 from warmstart.core.records import GroupRow, Modality, Point
+from warmstart.train.class_weights import balanced_class_weights
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,7 @@ class Context:
         """Inverse frequencies, (classes,), averaging 1 over the rows; None when classes are not weighed."""
         if self.settings.class_weights == "none":
             return None
-        counts = np.bincount(self.fit.labels, minlength=len(self.labels)).astype(np.float64)
-        weights = np.where(counts > 0, len(self.fit.labels) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
-        return weights
+        return balanced_class_weights(self.fit.labels, len(self.labels))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From scratch: the same architecture with random weights, for the cases that justify it and to show how rare they are."""
+"""From scratch: the same architecture, random weights. For the cases that justify it, and to show how rare they are."""
 
 from __future__ import annotations
 

@@ -11,9 +11,11 @@ from warmstart.adapt.protocol import Context, Outcome
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
+from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.fit import fit
+from warmstart.train.job import LossPlan, Rows, TrainJob
 from warmstart.train.rates import RatePlan, group_rates
-from warmstart.train.trainer import Length, LossPlan, Rows, TrainJob, inner_classifier, training_arguments
+from warmstart.train.trainer import inner_classifier
 
 _SHOWN = (
     "learning_rate",
@@ -76,7 +78,6 @@ def train(
         bf16=settings.bf16,
         gradient_checkpointing=settings.gradient_checkpointing,
         report_to=settings.report_to,
-        find_unused=bool(plan.opens_at),
         device=best_device(),
     )
     table = group_rows(model, groups, group_rates(groups, plan), plan.weight_decay, plan.opening(groups))

@@ -204,7 +204,7 @@ class GroupsOptions(ModelOptions):
 class SampleOptions:
     """Options of `sample`."""
 
-    name: str = required("Which sample: reviews.", argument=True)
+    name: str = required("Which sample: reviews, movielens-ratings, movielens-items or movielens-users.", argument=True)
     output: str = required("File to write: .csv, .tsv, .jsonl or .parquet.")
     rows: int | None = option(None, "Only so many rows, drawn with --seed.")
     seed: int = option(42, "Seed of the draw.")
@@ -233,12 +233,28 @@ def verb(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]
             missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in kwargs]
             if missing:
                 raise SettingError(f"{function.__name__} needs {', '.join(missing)}")
+            if not isinstance(kwargs.get("data", ""), (str, Path)):
+                kwargs["data"] = _hand_over(kwargs["data"])
             return function(options(*args, **kwargs))
 
         call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+_handed: dict[str, object] = {}  # rows that a Python caller gave as an object, by the name that options carry
+
+
+def _hand_over(rows: object) -> str:
+    name = f"memory:{type(rows).__name__}"
+    _handed[name] = rows
+    return name
+
+
+def handed_over(name: str) -> Any:
+    """The object that was given as `data`, or None when it was a name."""
+    return _handed.get(name)
 
 
 def _nearest(name: str, known: typing.Iterable[str]) -> str:

@@ -25,9 +25,15 @@ def seconds_per_training_row(
         batch: rows per step.
         bf16: autocast to bfloat16.
         device: where to run.
-        seed: which rows are tried.
+        seed: of the dropout; the global random state stays as it is.
     """
-    clone = copy.deepcopy(model).to(device).train().requires_grad_(requires_grad=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _measure(copy.deepcopy(model), inputs, batch, bf16, device)
+
+
+def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: torch.device) -> float:
+    clone.to(device).train().requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
     order = np.argsort(inputs.lengths, kind="stable")
     places = np.linspace(0, len(order) - 1, _STEPS + 2)[1:-1]  # short, middling and long batches

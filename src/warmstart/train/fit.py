@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers import EarlyStoppingCallback, TrainingArguments
+from transformers import TrainingArguments
 
-from warmstart.core.errors import OutputError
 from warmstart.core.records import Point
-from warmstart.train.checkpoints import last_complete
-from warmstart.train.trainer import TrainJob, WarmstartTrainer
+from warmstart.train import recompute
+from warmstart.train.checkpoints import Whole, drop_broken, last_complete
+from warmstart.train.job import TrainJob
+from warmstart.train.trainer import WarmstartTrainer
 
 
 @dataclass(frozen=True)
@@ -30,23 +30,25 @@ class Trained:
 def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int | None = None) -> Trained:
     """Train a model in place; its best checkpoint by the job's metric is loaded at the end.
 
-    Goes on from the last whole checkpoint in `args.output_dir`, if there is one.
+    Goes on from the last whole checkpoint in `args.output_dir`, if there is one. A training that had already ended is
+    not gone on with, nor is one begun or gone on with for which no time is left.
 
     Raises:
         OutputError: when a checkpoint cannot be written.
+        SettingError: when gradient checkpointing is asked for and the model cannot do it.
         WarmstartError: when the loss stops being finite.
     """
     folder = Path(str(args.output_dir))
-    _drop_broken(folder)
-    trainer = WarmstartTrainer(model, args, job)
-    if patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
+    if args.should_save:
+        drop_broken(folder)
+    trainer = WarmstartTrainer(model, args, job, patience)
     checkpoint = last_complete(folder)
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint[0]))
-    except OSError as error:
-        raise OutputError(f"A checkpoint could not be written to {folder}: {error.strerror or error}.") from error
+    if not _ended(checkpoint, job, trainer):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+    elif checkpoint is not None:
+        trainer.restore(checkpoint.path)
     _unwrap(model)
+    recompute.stop(model)
     best = trainer.state.best_metric
     return Trained(
         history=trainer.history(),
@@ -56,18 +58,26 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
     )
 
 
+def _ended(checkpoint: Whole | None, job: TrainJob, trainer: WarmstartTrainer) -> bool:
+    """Whether there is nothing to train, with the reason put into the job."""
+    if checkpoint is not None and checkpoint.finished:
+        job.stopped_early = checkpoint.note
+        return True
+    if not trainer.any_process(job.clock.left() <= job.reserve):
+        return False
+    begun = "went on" if checkpoint is not None else "began"
+    job.stopped_early = f"the time budget was spent before training {begun}"
+    return True
+
+
 def _unwrap(model: nn.Module) -> None:
     """Take off accelerate's autocast: outside training the model computes in the type of its weights again."""
     for module in model.modules():
-        module.__dict__.pop("_original_forward", None)
-        module.__dict__.pop("forward", None)
-
-
-def _drop_broken(folder: Path) -> None:
-    """Remove checkpoints that a killed process left half written, so that nothing can mistake them for whole ones."""
-    for path in folder.glob("checkpoint-*"):
-        if not (path / "complete.json").is_file():
-            shutil.rmtree(path, ignore_errors=True)
+        original = module.__dict__.pop("_original_forward", None)
+        if original is not None:
+            module.__dict__.pop("forward", None)
+            if getattr(original, "__func__", None) is not type(module).forward:
+                module.forward = original
 
 
 def peak_memory_mb() -> float:

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from warmstart.backbones.classifier import Classifier
-from warmstart.core.errors import SettingError
+from warmstart.core.errors import SettingError, StrategyNotPossibleError
 
 
 def linear_modules(model: Classifier) -> tuple[str, ...]:
@@ -34,8 +34,11 @@ def choose_targets(model: Classifier, target_modules: str) -> tuple[str, ...]:
 
     Raises:
         SettingError: when a name matches no module that LoRA can adapt.
+        StrategyNotPossibleError: when the model has no such module at all.
     """
     available = linear_modules(model)
+    if not available:
+        raise StrategyNotPossibleError("LoRA needs linear or convolutional layers; this model has none below its head.")
     if target_modules == "all-linear":
         return available
     chosen: list[str] = []
@@ -73,7 +76,7 @@ def save_adapter(wrapped: PeftModel, folder: Path, base_name: str) -> None:
     """Write the adapter with its head: adapter_model.safetensors and adapter_config.json."""
     for config in wrapped.peft_config.values():
         config.base_model_name_or_path = base_name
-    wrapped.save_pretrained(folder, safe_serialization=True)
+    wrapped.save_pretrained(folder, save_embedding_layers=False)  # the default asks the Hub about the vocabulary
 
 
 def load_adapter(base: Classifier, folder: Path) -> PeftModel:

@@ -92,7 +92,9 @@ def solve_probe(
     _check(features, labels, classes, class_weights, metric)
     weights = np.ones(classes) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
     work = len(labels) * min(features.shape) * classes
-    with threadpool_limits(1 if work < _WORTH_THREADS else None):  # small products only wait for each other
+    with threadpool_limits(
+        1 if work < _WORTH_THREADS else None, user_api="blas"
+    ):  # small products only wait for each other
         return _solve(np.ascontiguousarray(features, dtype=np.float64), labels, classes, weights, metric, seed, groups)
 
 

@@ -50,10 +50,10 @@ class RatePlan(Record):
 
 def group_rates(groups: Sequence[Group], plan: RatePlan) -> tuple[float, ...]:
     """Peak rate of each group: `learning_rate · layer_decay^(levels below the top of its tower)`."""
-    top = {group.tower: group.depth for group in groups if group.name != "head"}
+    top: dict[str, int] = {}
     for group in groups:
         if group.name != "head":
-            top[group.tower] = max(top[group.tower], group.depth)
+            top[group.tower] = max(top.get(group.tower, 0), group.depth)
     rates = []
     for group in groups:
         if group.name == "head":
@@ -78,7 +78,7 @@ def rate_factor(step: int, total: int, opens: float, warmup: float) -> float:
     first = opening_step(total, opens)
     if step < first or total <= 0:
         return 0.0
-    length = math.ceil(warmup * (total - first)) if warmup < 1 else int(warmup)
+    length = math.ceil(warmup * (total - first) - 1e-9) if warmup < 1 else int(warmup)
     rise = min(1.0, (step - first + 1) / (length + 1))
     return rise * max(0.0, (total - step) / total)
 

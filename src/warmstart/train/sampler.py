@@ -20,17 +20,24 @@ class LengthSampler(Sampler[int]):
         lengths: cost of each row, (rows,).
         batch: rows per step over all devices and accumulation; sorted runs are cut at this size.
         seed: seed of the order.
+        forward: rows of one forward pass, which `batch` is a multiple of; `batch` when None.
+        at_least: rows that the last forward pass must have (batch norm cannot learn from one row); where it would
+            have fewer, the epoch's first rows come a second time.
     """
 
-    def __init__(self, lengths: np.ndarray, batch: int, seed: int) -> None:
+    def __init__(
+        self, lengths: np.ndarray, batch: int, seed: int, *, forward: int | None = None, at_least: int = 1
+    ) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+        left = len(lengths) % (batch if forward is None else forward)
+        self._again = max(0, at_least - left) if left else 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self._again
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -43,6 +50,7 @@ class LengthSampler(Sampler[int]):
             runs.extend(rows[at : at + self.batch] for at in range(0, len(rows), self.batch))
         whole = [run for run in runs if len(run) == self.batch]
         rest = [run for run in runs if len(run) < self.batch]
-        generator.shuffle(whole)  # type: ignore[arg-type]
-        for run in [*whole, *rest]:
-            yield from (int(row) for row in run)
+        ordered = [*(whole[place] for place in generator.permutation(len(whole))), *rest]
+        rows = np.concatenate(ordered) if ordered else order
+        for row in (*rows, *rows[: self._again]):
+            yield int(row)

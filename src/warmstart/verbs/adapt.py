@@ -24,7 +24,7 @@ from warmstart.verbs.planning import Measured, make, measure, reserve_seconds
 from warmstart.verbs.saving import save_result
 from warmstart.verbs.scoring import confident_mistakes, frozen_logits, keeps_plan
 from warmstart.verbs.situation import Situation, prepare
-from warmstart.verbs.strategies import Bench, Finished, run_strategy
+from warmstart.verbs.strategies import Bench, Finished, check_strategies, run_strategy
 from warmstart.verbs.workspace import Workspace
 
 
@@ -49,6 +49,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     workspace.check()
     situation = prepare(options, options)
+    check_strategies([options.strategy], situation, options)
     fingerprints = {"data": situation.task.card.fingerprint, "weights": situation.backbone.card.digest}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
@@ -57,10 +58,11 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     reporter().say(f"Plan: {plan.strategy}. {' '.join(plan.reasons[:1])}")
     finished = _run(workspace, clock, situation, measured, plan, options)
     chosen = _choose(finished, plan, options.strategy, situation, measured)
-    record = _record(clock, situation, measured, plan, finished, chosen, options)
     winner = finished[chosen]
     if winner.outcome is None:
+        workspace.abandon()
         raise StrategyNotPossibleError(winner.run.note)
+    record = _record(clock, situation, measured, plan, finished, chosen, options)
     reporter().say("Saving, and loading again in a new process …")
     name = Path(options.output_dir).name
     staging = workspace.staging()

@@ -25,7 +25,7 @@ from warmstart.verbs.planning import Measured, make, measure
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.scoring import confident_mistakes
 from warmstart.verbs.situation import Situation, prepare
-from warmstart.verbs.strategies import Bench, Finished, run_strategy, skipped
+from warmstart.verbs.strategies import Bench, Finished, check_strategies, run_strategy, skipped
 from warmstart.verbs.workspace import Workspace
 
 _RATES = (1 / 3, 1.0, 3.0)  # times the starting rate: what is tried before the seeds are run
@@ -54,6 +54,7 @@ def compare(options: CompareOptions) -> CompareResult:
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     workspace.check()
     situation = prepare(options, options)
+    check_strategies(names, situation, options)
     fingerprints = {"data": situation.task.card.fingerprint, "weights": situation.backbone.card.digest}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
@@ -63,6 +64,9 @@ def compare(options: CompareOptions) -> CompareResult:
     entries: dict[str, list[Finished]] = {}
     for name in names:
         entries[name] = _Strategy(name, workspace, situation, measured, options, clock).run(seeds)
+    if all(runs[0].run.status == "skipped" for runs in entries.values()):
+        workspace.abandon()
+        raise StrategyNotPossibleError(f"None of the strategies could run: {entries[names[-1]][0].run.note}")
     record = _record(options, situation, plan, measured.floors, entries, clock)
     staging = workspace.staging()
     write_text(staging / "report.html", render_report(record))
@@ -218,8 +222,6 @@ def _record(
 ) -> RunRecord:
     labels = situation.test.labels
     done = {name: runs for name, runs in entries.items() if runs[0].run.status != "skipped"}
-    if not done:
-        raise StrategyNotPossibleError(f"None of the strategies could run: {entries.popitem()[1][0].run.note}")
     best = max(done, key=lambda name: float(np.mean([run.run.validation for run in done[name]])))
     right = {name: np.stack([run.test_logits.argmax(1) == labels for run in runs]) for name, runs in done.items()}
     first = done[best][0]

@@ -21,6 +21,7 @@ from warmstart.decide.evidence import gather, measure_floors
 from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
 from warmstart.decide.rules import make_plan
+from warmstart.train.class_weights import balanced_class_weights
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 from warmstart.verbs import facts
 from warmstart.verbs.scoring import frozen_logits
@@ -64,7 +65,7 @@ def measure(situation: Situation, options: TrainOptions, validation_size: float,
         labelled.features,
         labelled.labels,
         classes,
-        class_weights=class_weights(options, labelled.labels, classes),
+        class_weights=balanced_class_weights(labelled.labels, classes) if options.class_weights == "balanced" else None,
         metric="log_loss",
         seed=seed,
         groups=groups,
@@ -88,14 +89,6 @@ def measure(situation: Situation, options: TrainOptions, validation_size: float,
         floors=floors,
     )
     return Measured(fit, validation, probe, probe_seconds, floors, evidence)
-
-
-def class_weights(options: TrainOptions, labels: np.ndarray, classes: int) -> np.ndarray | None:
-    """Inverse class frequencies, (classes,), averaging 1 over the rows; None when classes are not weighed."""
-    if options.class_weights == "none":
-        return None
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    return np.where(counts > 0, len(labels) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
 
 
 def make(

@@ -17,13 +17,14 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import Progress, forward
 from warmstart.backbones.load import load_preprocessor
 from warmstart.backbones.text_inputs import Preprocessor
-from warmstart.core.errors import DataError, OutputError, ResultError
+from warmstart.core.errors import DataError, ResultError
 from warmstart.core.files import digest
 from warmstart.core.metrics import softmax
 from warmstart.core.options import PredictOptions, verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record, RunRecord
 from warmstart.data.task import inputs_for_prediction, write_table
+from warmstart.data.writing import check_table_path
 
 RESULTS = "results.json"
 
@@ -150,11 +151,10 @@ def predict(options: PredictOptions) -> PredictSummary:
     Raises:
         ResultError: the result folder is not whole.
         DataError: the data do not fit the model, with file, row and column.
-        OutputError: the output exists.
+        OutputError: the output exists, or cannot be written.
     """
     target = _target(options)
-    if target.exists() and not options.overwrite:
-        raise OutputError(f"{target} already exists. Use --overwrite, or another --output.")
+    check_table_path(str(target), options.overwrite)
     found = load(options.result)
     frame, inputs = inputs_for_prediction(options.data, found.record.task)
     added = ["prediction", "probability"]
@@ -192,5 +192,6 @@ def _target(options: PredictOptions) -> Path:
     if options.output is not None:
         return Path(options.output).expanduser()
     source = Path(options.data).expanduser()
-    suffix = source.suffix if source.suffix in (".csv", ".tsv", ".jsonl", ".parquet") else ".csv"
-    return source.with_name(f"{source.stem}-predictions{suffix}")
+    name = source.name.removesuffix(".gz")
+    suffix = Path(name).suffix if Path(name).suffix in (".csv", ".tsv", ".jsonl", ".parquet") else ".csv"
+    return source.with_name(f"{Path(name).stem}-predictions{suffix}")

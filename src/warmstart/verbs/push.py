@@ -66,7 +66,7 @@ def push_folder(options: PushOptions, hub: Hub) -> PushSummary:
         folder = Path(place) / "upload"
         shutil.copytree(found.folder, folder, ignore=shutil.ignore_patterns(*KEPT_HERE))
         files = {name: value for name, value in found.record.files.items() if name not in KEPT_HERE}
-        record = dataclasses.replace(found.record, mistakes=(), files=files)
+        record = dataclasses.replace(found.record, mistakes=(), command="", files=files)
         write_text(folder / RESULTS, record.to_json())
         try:
             hub.create_repo(options.repo_id, private=options.private, exist_ok=True)

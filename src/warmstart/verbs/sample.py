@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from warmstart.core.errors import OutputError, SettingError
+from warmstart.core.errors import SettingError
 from warmstart.core.options import SampleOptions, verb
 from warmstart.core.records import Record
-from warmstart.data.samples import fetch_sample
+from warmstart.data.samples import sample_frame
 from warmstart.data.task import write_table
+from warmstart.data.writing import check_table_path
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,8 @@ def sample(options: SampleOptions) -> SampleSummary:
         OutputError: the file exists.
     """
     target = Path(options.output).expanduser()
-    if target.exists() and not options.overwrite:
-        raise OutputError(f"{target} already exists. Use --overwrite, or another --output.")
-    frame = pd.read_parquet(fetch_sample(options.name))
+    check_table_path(str(target), options.overwrite)
+    frame = sample_frame(options.name)
     if options.rows is not None:
         if options.rows > len(frame):
             raise SettingError(f"--rows is {options.rows}, but the sample has {len(frame)} rows.")

@@ -41,6 +41,7 @@ def save_result(
     """
     try:
         outcome.model.config.calibration_temperature = record.temperature
+        outcome.model.config.backbone.pop("_name_or_path", None)  # a path of this machine says nothing elsewhere
         outcome.model.save_pretrained(folder)
         preprocessor.save(folder)
         texts = _verify(folder, situation, outcome)
@@ -50,12 +51,17 @@ def save_result(
         check_round_trip(folder, texts)
         write_text(folder / "README.md", render_card(record, name))
         write_text(folder / "report.html", render_report(record))
-        files = {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {str(path.relative_to(folder)): digest(path) for path in _checked(folder)}
         whole = dataclasses.replace(record, files=files)
         write_text(folder / RESULTS, whole.to_json())
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
     return whole
+
+
+def _checked(folder: Path) -> list[Path]:
+    """Files that must stay as they are: all but the model card, which its owner may edit."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "README.md")
 
 
 def _verify(folder: Path, situation: Situation, outcome: Outcome) -> list[list[str]] | None:

@@ -17,7 +17,7 @@ from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.resolve import cache_root
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.errors import ModelError
-from warmstart.core.options import DataOptions, ModelOptions
+from warmstart.core.options import DataOptions, ModelOptions, handed_over
 from warmstart.core.progress import reporter
 from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
@@ -76,7 +76,7 @@ def prepare(data: DataOptions, model: ModelOptions) -> Situation:
         DataError: the data cannot be used, with file, row and column.
         ModelError: the model cannot be used, or reads another kind of input.
     """
-    task = load_task(data)
+    task = load_task(data, handed_over(data.data))
     show_task(task.card)
     backbone = load_backbone(
         model.model,

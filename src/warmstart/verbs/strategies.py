@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from warmstart.adapt.table import STRATEGY, TRAINED
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score, selection_value
+from warmstart.core.options import TrainOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import StrategyRun
 from warmstart.train.fit import peak_memory_mb
+from warmstart.train.lora import choose_targets
 from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
 
@@ -110,6 +111,11 @@ def skipped(name: str, seed: int, why: str) -> Finished:
     return Finished(run, None, np.zeros((0, 0)), np.zeros((0, 0)), 1.0)
 
 
-def with_seconds(finished: Finished, seconds: float) -> Finished:
-    """The same run with other seconds, where they were spent in more than one place."""
-    return dataclasses.replace(finished, run=dataclasses.replace(finished.run, seconds=seconds))
+def check_strategies(names: Sequence[str], situation: Situation, options: TrainOptions) -> None:
+    """Find the user's mistakes that only a loaded model shows, before anything is written.
+
+    Raises:
+        SettingError: LoRA was asked for on modules that the model does not have.
+    """
+    if options.target_modules != "all-linear" and {"lora", "auto"} & set(names):
+        choose_targets(situation.backbone.encoder, options.target_modules)

@@ -165,6 +165,11 @@ class Workspace:
         path.mkdir()
         return path
 
+    def abandon(self) -> None:
+        """Remove the run's folder: there is nothing in it that is worth resuming."""
+        self._release_lock()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def publish(self) -> Path:
         """Rename the staged result to the output folder, and remove the rest."""
         old = self.output.with_name(self.output.name + ".old")

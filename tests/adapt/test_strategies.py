@@ -1,0 +1,206 @@
+"""One suite of behaviour for every strategy, on tiny backbones and toy tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+from warmstart.adapt.progressive import equal_stages
+from warmstart.adapt.protocol import Outcome
+from warmstart.adapt.table import STRATEGY, TRAINED
+from warmstart.backbones.classifier import Classifier
+from warmstart.backbones.embed import forward
+from warmstart.core.clock import Clock
+from warmstart.core.errors import SettingError, StrategyNotPossibleError
+
+LEARNING = ("linear_probe", *TRAINED)
+_TASKS: dict[str, toy.Task] = {}
+_DONE: dict[tuple[str, str], Outcome] = {}
+
+
+def task(name: str) -> toy.Task:
+    if name not in _TASKS:
+        _TASKS[name] = toy.task(name)
+    return _TASKS[name]
+
+
+def outcome(strategy: str, name: str, tmp_path_factory) -> Outcome:
+    """Each strategy once on each backbone."""
+    if (strategy, name) not in _DONE:
+        made = toy.context(task(name), tmp_path_factory.mktemp("run"))
+        _DONE[strategy, name] = STRATEGY[strategy](made)
+    return _DONE[strategy, name]
+
+
+def accuracy(model: Classifier, toy_task: toy.Task) -> float:
+    logits = forward(model, toy_task.validation, dtype=torch.float32, device=toy.CPU).logits
+    return float((logits.argmax(1) == toy_task.validation_labels).mean())
+
+
+@pytest.fixture(params=["bert", "efficientnet_lite"])
+def name(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("strategy", LEARNING)
+def test_learns_and_gives_a_plain_classifier(strategy: str, name: str, tmp_path_factory) -> None:
+    pristine = toy.weights(task(name).backbone.encoder)
+    found = outcome(strategy, name, tmp_path_factory)
+    toy.assert_same(pristine, toy.weights(task(name).backbone.encoder))
+    model = found.model
+    assert type(model) is Classifier
+    assert not any(module.training for module in model.modules())
+    assert set(model.state_dict()) == set(task(name).classifier().state_dict())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert not any({"forward", "_original_forward"} & set(module.__dict__) for module in model.modules())
+    assert list(model.config.id2label.values()) == list(toy.LABELS)
+    assert accuracy(model, task(name)) > 0.6  # a third by chance
+    assert (found.note, found.stopped) == ("", False)
+
+
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_tells_how_it_came_about(strategy: str, name: str, tmp_path_factory) -> None:
+    found = outcome(strategy, name, tmp_path_factory)
+    learning = {row.group for row in found.groups if row.trainable}
+    assert learning
+    assert all(set(point.rates) == learning for point in found.history)
+    scores = [point for point in found.history if point.validation_score is not None]
+    assert [point.step for point in scores] == [6, 12, 18, 24]
+    assert all(
+        earlier.seconds <= later.seconds for earlier, later in zip(found.history, found.history[1:], strict=False)
+    )
+    assert found.settings["steps"] == 24
+    total = sum(parameter.numel() for parameter in found.model.parameters())
+    if strategy == "lora":
+        counted = [p.numel() for n, p in found.adapter.named_parameters() if "lora_" in n or "modules_to_save" in n]
+        assert found.trainable == sum(counted) < total
+    else:
+        assert found.trainable == total
+        assert [row.group for row in found.groups][-1] == "head"
+        assert sum(row.parameters for row in found.groups) == total
+        named = [name for row in found.groups for name in row.names]
+        assert sorted(named) == sorted(name for name, _ in found.model.named_parameters())
+
+
+@pytest.mark.parametrize("strategy", LEARNING)
+def test_same_seed_same_bits(strategy: str, tmp_path_factory) -> None:
+    def run(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(int(np.random.default_rng().integers(1000)))  # must not matter
+        made = toy.context(task("bert"), tmp_path_factory.mktemp("run"), seed=seed, max_steps=4, num_train_epochs=1)
+        return toy.weights(STRATEGY[strategy](made).model)
+
+    first = run(5)
+    toy.assert_same(first, run(5))
+    if strategy in TRAINED:
+        other = run(6)
+        assert any(not torch.equal(value, other[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("strategy", LEARNING)
+@pytest.mark.parametrize("weigh", ["none", "balanced"])
+def test_a_class_without_rows(strategy: str, weigh: str, tmp_path: Path) -> None:
+    some = toy.task("bert", 20, 9)
+    some.train_labels = some.train_labels % 2
+    found = STRATEGY[strategy](toy.context(some, tmp_path, class_weights=weigh, num_train_epochs=1))
+    logits = forward(found.model, some.validation, dtype=torch.float32, device=toy.CPU).logits
+    assert logits.shape == (9, 3)
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_every_switch_at_once(strategy: str, tmp_path: Path) -> None:
+    found = STRATEGY[strategy](
+        toy.context(
+            task("bert"),
+            tmp_path,
+            bf16=True,
+            gradient_checkpointing=True,
+            gradient_accumulation_steps=2,
+            label_smoothing_factor=0.1,
+            class_weights="balanced",
+            early_stopping_patience=1,
+            num_train_epochs=2,
+            metric="macro_f1",
+        )
+    )
+    output = found.model(**task("bert").validation.batch(range(5)))
+    assert output.logits.dtype == torch.float32
+    assert output.logits.isfinite().all()
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in found.model.modules())
+
+
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_time_budget(strategy: str, tmp_path: Path) -> None:
+    made = toy.context(task("bert"), tmp_path, clock=Clock(1.0), num_train_epochs=5000)
+    found = STRATEGY[strategy](made)
+    assert made.clock.spent() < 2.5
+    assert found.stopped
+    assert "time budget ended training at step" in found.note
+    assert not found.model.training
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "lora"])
+def test_a_spent_budget_gives_the_probe(strategy: str, tmp_path_factory) -> None:
+    made = toy.context(task("bert"), tmp_path_factory.mktemp("run"), clock=Clock(1.0, spent=2.0))
+    found = STRATEGY[strategy](made)
+    assert found.stopped
+    assert "before training began" in found.note
+    probe = outcome("linear_probe", "bert", tmp_path_factory).model
+    batch = task("bert").validation.batch(range(9))
+    assert torch.allclose(found.model(**batch).logits, probe(**batch).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(("strategy", "name"), [("fine_tune", "convnext"), ("lora", "vit"), ("lora", "convnext")])
+def test_other_backbones_with_augmentation(strategy: str, name: str, tmp_path: Path) -> None:
+    found = STRATEGY[strategy](toy.context(task(name), tmp_path, augment=True, num_train_epochs=2))
+    assert accuracy(found.model, task(name)) > 0.6
+
+
+def test_lora_names(tmp_path: Path) -> None:
+    found = STRATEGY["lora"](toy.context(task("bert"), tmp_path, target_modules="query,value", max_steps=1))
+    assert len(found.settings["target_modules"]) == 6
+    assert found.trainable == 6 * 2 * 4 * 16 + 3 * 17
+    with pytest.raises(SettingError, match="--target-modules"):
+        STRATEGY["lora"](toy.context(task("bert"), tmp_path, target_modules="nonsense"))
+
+
+def test_lora_merged_equals_its_adapter(name: str, tmp_path_factory) -> None:
+    found = outcome("lora", name, tmp_path_factory)
+    batch = task(name).validation.batch(range(6))
+    with torch.no_grad():
+        assert torch.allclose(found.model(**batch).logits, found.adapter.eval()(**batch).logits, atol=1e-4)
+
+
+def test_zero_shot_is_cosine_to_the_names(tmp_path: Path) -> None:
+    made = toy.context(task("bert"), tmp_path)
+    found = STRATEGY["zero_shot"](made)
+    assert (found.trainable, found.history) == (0, ())
+    assert not found.model.training
+    embed = task("bert").backbone.embed_labels
+    text = embed(["the w1 of red", "w5"])
+    named = torch.stack([embed([f"{n}", f"This is about {n}.", f"The topic is {n}."]).mean(0) for n in toy.LABELS])
+    named = named / named.norm(dim=1, keepdim=True)
+    inputs = task("bert").backbone.preprocessor.encode({"text": ["the w1 of red", "w5"]})
+    logits = found.model(**inputs.batch(range(2))).logits
+    assert torch.allclose(logits, task("bert").backbone.logit_scale * text @ named.T, atol=1e-4)
+
+
+def test_zero_shot_refuses(tmp_path: Path) -> None:
+    with pytest.raises(StrategyNotPossibleError, match="embeds texts"):
+        STRATEGY["zero_shot"](toy.context(task("efficientnet_lite"), tmp_path))
+    numbers = dataclasses.replace(toy.context(task("bert"), tmp_path), labels=("0", "-1", "2.5"))
+    with pytest.raises(StrategyNotPossibleError, match="bare numbers"):
+        STRATEGY["zero_shot"](numbers)
+
+
+def test_equal_stages() -> None:
+    assert equal_stages(1) == (0.0,)
+    assert equal_stages(4) == pytest.approx((0.6, 0.4, 0.2, 0.0))
+    assert math.isclose(max(equal_stages(7, 0.5)), 0.5)
