@@ -22,9 +22,9 @@ import contract
 import numpy as np
 import torch
 
-from warmstart.adapt.fine_tune import fine_tune
-from warmstart.adapt.protocol import Context, Rows
-from warmstart.adapt.table import settings_for
+from warmstart.strategies.fine_tune import fine_tune
+from warmstart.strategies.protocol import Context, Rows
+from warmstart.strategies.table import settings_for
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import load_backbone
 from warmstart.backbones.resolve import resolve

@@ -41,13 +41,13 @@ def test_help_is_light() -> None:
 
 
 def test_public_names_stay_what_they_are() -> None:
-    """Also once the modules behind them are imported: the room `warmstart.adapt` must not hide the verb."""
+    """Also once the modules behind them are imported: the room `warmstart.strategies` must not hide the verb."""
     code = "import warmstart as w\n"
     code += "first = {name: getattr(w, name) for name in w.__all__}\n"
     code += "changed = [name for name, value in first.items() if getattr(w, name) is not value]\n"
     code += "assert not changed, changed\n"
     code += "assert all(callable(value) for name, value in first.items() if name != '__version__')\n"
-    code += "import warmstart.adapt.table\nassert w.adapt is first['adapt']"
+    code += "import warmstart.strategies.table\nassert w.adapt is first['adapt']"
     loaded_by(code)
 
 

@@ -18,8 +18,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from warmstart.adapt.protocol import Context, Settings
-from warmstart.adapt.protocol import Rows as AdaptRows
+from warmstart.strategies.protocol import Context, Settings
+from warmstart.strategies.protocol import Rows as AdaptRows
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.backbones.groups import Group, layer_groups

@@ -1,7 +1,7 @@
 """The linear probe as a convex problem: multinomial logistic regression, its regularisation cross-validated.
 
 Holds the solver and the choice of C, on arrays. Computing and caching the features is left to
-`warmstart.backbones`, the head that the solution goes into to `warmstart.backbones` and `warmstart.adapt`, folds to
+`warmstart.backbones`, the head that the solution goes into to `warmstart.backbones` and `warmstart.strategies`, folds to
 `warmstart.train.folds`.
 
 How it is fast: the standardised features are rotated onto their principal axes, of which there are at most as many

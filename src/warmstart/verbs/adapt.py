@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.adapt.linear_probe import set_head
-from warmstart.adapt.table import TRAINED, settings_for
+from warmstart.strategies.linear_probe import set_head
+from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score

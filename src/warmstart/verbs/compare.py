@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.adapt.protocol import Settings
-from warmstart.adapt.table import TRAINED, settings_for
+from warmstart.strategies.protocol import Settings
+from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.files import digest, write_text

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.adapt.protocol import Context
-from warmstart.adapt.table import TRAINED, settings_for, start_of
-from warmstart.adapt.zero_shot import zero_shot
+from warmstart.strategies.protocol import Context
+from warmstart.strategies.table import TRAINED, settings_for, start_of
+from warmstart.strategies.zero_shot import zero_shot
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions, TrainOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.adapt.protocol import Outcome
+from warmstart.strategies.protocol import Outcome
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.core.errors import OutputError, RoundTripError
 from warmstart.core.files import digest, write_text

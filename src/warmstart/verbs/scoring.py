@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from warmstart.adapt.protocol import Rows
+from warmstart.strategies.protocol import Rows
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.metrics import fit_temperature, row_losses, softmax

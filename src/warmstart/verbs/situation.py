@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
-from warmstart.adapt.protocol import Rows, Subset
+from warmstart.strategies.protocol import Rows, Subset
 from warmstart.backbones.embed import best_device, fast_dtype, forward, has_fast_bf16
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
@@ -96,6 +96,7 @@ def prepare(data: DataOptions, model: ModelOptions) -> Situation:
     test, second = _embed(backbone, task.test, task.card, cache, device, "test")
     measured = [seconds for seconds in (first, second) if seconds is not None]
     seconds_forward = max(measured) if measured else _time_forward(backbone, labelled.inputs, device)
+    labelled = replace(labelled, groups=task.groups)
     return Situation(task, backbone, labelled, test, seconds_forward, device)
 
 

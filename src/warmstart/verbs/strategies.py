@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.adapt.protocol import Context, Outcome, Rows, Settings
-from warmstart.adapt.table import STRATEGY, TRAINED
+from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
+from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score, selection_value

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmstart.adapt.fine_tune import fine_tune
-from warmstart.adapt.linear_probe import linear_probe
-from warmstart.adapt.lora import lora
-from warmstart.adapt.progressive import progressive
-from warmstart.adapt.protocol import Settings, Strategy
-from warmstart.adapt.scratch import scratch
-from warmstart.adapt.zero_shot import zero_shot
+from warmstart.strategies.fine_tune import fine_tune
+from warmstart.strategies.linear_probe import linear_probe
+from warmstart.strategies.lora import lora
+from warmstart.strategies.progressive import progressive
+from warmstart.strategies.protocol import Settings, Strategy
+from warmstart.strategies.scratch import scratch
+from warmstart.strategies.zero_shot import zero_shot
 from warmstart.core.options import TrainOptions
 
 STRATEGY: dict[str, Strategy] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from warmstart.adapt.fine_tune import warm_classifier
-from warmstart.adapt.protocol import Context, Outcome
-from warmstart.adapt.trained import classifier_groups, rate_plan, train
+from warmstart.strategies.fine_tune import warm_classifier
+from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.trained import classifier_groups, rate_plan, train
 
 OPENING_SHARE = 0.6  # of training, within which the last group to open opens
 

@@ -26,10 +26,12 @@ class Rows:
     inputs: Inputs
     labels: np.ndarray  # (rows,)
     features: np.ndarray  # (rows, width), of the pretrained model
+    groups: np.ndarray | None = None  # (rows,); rows of one group are held out together
 
     def take(self, chosen: np.ndarray) -> Rows:
         """The rows at some places."""
-        return Rows(Subset(self.inputs, chosen), self.labels[chosen], self.features[chosen])
+        groups = None if self.groups is None else self.groups[chosen]
+        return Rows(Subset(self.inputs, chosen), self.labels[chosen], self.features[chosen], groups)
 
 
 class Subset:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from warmstart.adapt.protocol import Context, Outcome
-from warmstart.adapt.trained import classifier_groups, rate_plan, train
+from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.trained import classifier_groups, rate_plan, train
 
 
 def scratch(context: Context) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from warmstart.adapt.protocol import Context, Outcome
+from warmstart.strategies.protocol import Context, Outcome
 from warmstart.core.errors import StrategyNotPossibleError
 
 TEXT_TEMPLATES = ("{}", "This is about {}.", "The topic is {}.")

@@ -11,9 +11,9 @@ import pytest
 import torch
 import toy
 
-from warmstart.adapt.progressive import equal_stages
-from warmstart.adapt.protocol import Outcome
-from warmstart.adapt.table import STRATEGY, TRAINED
+from warmstart.strategies.progressive import equal_stages
+from warmstart.strategies.protocol import Outcome
+from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.clock import Clock

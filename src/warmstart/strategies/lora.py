@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from warmstart.adapt.fine_tune import warm_classifier
-from warmstart.adapt.protocol import Context, Outcome
-from warmstart.adapt.trained import classifier_groups, rate_plan, train
+from warmstart.strategies.fine_tune import warm_classifier
+from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.trained import classifier_groups, rate_plan, train
 from warmstart.train.lora import choose_targets, inject, merge
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from warmstart.adapt.protocol import Context, Outcome
+from warmstart.strategies.protocol import Context, Outcome
 from warmstart.backbones.classifier import Classifier
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 
@@ -28,6 +28,7 @@ def solve(context: Context) -> ProbeSolution:
         class_weights=context.class_weights(),
         metric="log_loss",
         seed=context.seed,
+        groups=context.fit.groups,
     )
 
 

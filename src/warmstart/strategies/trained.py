@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from warmstart.adapt.protocol import Context, Outcome
+from warmstart.strategies.protocol import Context, Outcome
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups

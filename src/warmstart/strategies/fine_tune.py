@@ -5,9 +5,9 @@ LP-FT: Kumar et al. 2022, arXiv 2202.10054. Rates by depth: Howard and Ruder 201
 
 from __future__ import annotations
 
-from warmstart.adapt.linear_probe import set_head, solve
-from warmstart.adapt.protocol import Context, Outcome
-from warmstart.adapt.trained import classifier_groups, rate_plan, train
+from warmstart.strategies.linear_probe import set_head, solve
+from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.trained import classifier_groups, rate_plan, train
 from warmstart.backbones.classifier import Classifier
 
 
