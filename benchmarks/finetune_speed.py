@@ -22,15 +22,15 @@ import contract
 import numpy as np
 import torch
 
-from warmstart.strategies.fine_tune import fine_tune
-from warmstart.strategies.protocol import Context, Rows
-from warmstart.strategies.table import settings_for
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import load_backbone
 from warmstart.backbones.resolve import resolve
 from warmstart.core.clock import Clock
 from warmstart.core.options import DataOptions, TrainOptions
 from warmstart.data.task import load_task
+from warmstart.strategies.fine_tune import fine_tune
+from warmstart.strategies.protocol import Context, Rows
+from warmstart.strategies.table import settings_for
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 EPOCHS, BATCH = 3, 16
@@ -110,7 +110,7 @@ def plain(seed: int, rate: float) -> dict[str, Any]:
 
 
 def ours(seed: int, rate: float) -> dict[str, Any]:
-    """warmstart's fine_tune at the same peak rate, epochs, batch and precision."""
+    """Warmstart's fine_tune at the same peak rate, epochs, batch and precision."""
     fit, validation, labels = rows_of(seed)
     backbone = load_backbone(model=MODEL)
     inputs = [backbone.preprocessor.encode({"text": list(side["text"])}) for side in (fit, validation)]

@@ -11,13 +11,13 @@ import pytest
 import torch
 import toy
 
-from warmstart.strategies.progressive import equal_stages
-from warmstart.strategies.protocol import Outcome
-from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
+from warmstart.strategies.progressive import equal_stages
+from warmstart.strategies.protocol import Outcome
+from warmstart.strategies.table import STRATEGY, TRAINED
 
 LEARNING = ("linear_probe", *TRAINED)
 _TASKS: dict[str, toy.Task] = {}

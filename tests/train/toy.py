@@ -18,14 +18,14 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from warmstart.strategies.protocol import Context, Settings
-from warmstart.strategies.protocol import Rows as AdaptRows
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.backbones.groups import Group, layer_groups
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
+from warmstart.strategies.protocol import Context, Settings
+from warmstart.strategies.protocol import Rows as AdaptRows
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.job import LossPlan, Rows, TrainJob
 from warmstart.train.rates import RatePlan

@@ -109,7 +109,7 @@ def test_predict_keeps_columns_order_and_ids(result: Path, tmp_path: Path) -> No
     assert summary.rows == 3
     shares = found[[f"probability: {label}" for label in ("animal", "fruit", "tool")]].astype(float)
     assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(OutputError, match="exists; --overwrite"):
         warmstart.predict(result=str(result), data=str(data), output=str(tmp_path / "p.csv"))
 
 
@@ -129,7 +129,7 @@ def test_an_altered_or_missing_file_is_refused(result: Path, tmp_path: Path, nam
 def test_without_its_record_a_folder_is_no_result(result: Path, tmp_path: Path) -> None:
     folder = copy(result, tmp_path)
     (folder / "results.json").unlink()
-    with pytest.raises(ResultError, match="results.json"):
+    with pytest.raises(ResultError, match="there is no results"):
         warmstart.load(folder)
 
 

@@ -97,7 +97,7 @@ class TrainOptions:
     gradient_accumulation_steps: int = option(1, "Steps whose gradients are summed before an update.")
     weight_decay: float = option(0.01, "Decoupled weight decay; never on norms and biases.")
     warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
-    label_smoothing_factor: float = option(0.0, "Label smoothing, 0 to 1.")
+    label_smoothing_factor: float | None = option(None, "Label smoothing, from 0 to below 1.")
     class_weights: str = option("none", "Weigh classes by inverse frequency.", choices=("none", "balanced"))
     early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
     metric_for_best_model: str = option("accuracy", "What selects checkpoints and strategies.", choices=METRICS)

@@ -5,10 +5,10 @@ LP-FT: Kumar et al. 2022, arXiv 2202.10054. Rates by depth: Howard and Ruder 201
 
 from __future__ import annotations
 
+from warmstart.backbones.classifier import Classifier
 from warmstart.strategies.linear_probe import set_head, solve
 from warmstart.strategies.protocol import Context, Outcome
 from warmstart.strategies.trained import classifier_groups, rate_plan, train
-from warmstart.backbones.classifier import Classifier
 
 
 def fine_tune(context: Context) -> Outcome:

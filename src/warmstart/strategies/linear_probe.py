@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from warmstart.strategies.protocol import Context, Outcome
 from warmstart.backbones.classifier import Classifier
+from warmstart.strategies.protocol import Context, Outcome
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 
 

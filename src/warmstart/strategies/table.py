@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from warmstart.core.options import TrainOptions
 from warmstart.strategies.fine_tune import fine_tune
 from warmstart.strategies.linear_probe import linear_probe
 from warmstart.strategies.lora import lora
@@ -11,7 +12,6 @@ from warmstart.strategies.progressive import progressive
 from warmstart.strategies.protocol import Settings, Strategy
 from warmstart.strategies.scratch import scratch
 from warmstart.strategies.zero_shot import zero_shot
-from warmstart.core.options import TrainOptions
 
 STRATEGY: dict[str, Strategy] = {
     "zero_shot": zero_shot,
@@ -26,12 +26,13 @@ TRAINED = ("fine_tune", "progressive", "lora", "scratch")
 
 @dataclass(frozen=True)
 class Start:
-    """Where a trained strategy starts: peak rates, decay per group, passes over the rows."""
+    """Where a trained strategy starts: peak rates, decay per group, passes over the rows, label smoothing."""
 
     learning_rate: float
     layer_decay: float
     head_learning_rate: float
     num_train_epochs: float
+    label_smoothing_factor: float = 0.1
 
 
 # Chosen on the women's reviews (MiniLM) and RSSCN7 (EfficientNet-Lite0): docs/lab-notes.md has the figures.
@@ -79,7 +80,7 @@ def settings_for(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         weight_decay=options.weight_decay,
         warmup_steps=options.warmup_steps,
-        label_smoothing_factor=options.label_smoothing_factor,
+        label_smoothing_factor=_given(options.label_smoothing_factor, start.label_smoothing_factor),
         class_weights=options.class_weights,
         early_stopping_patience=options.early_stopping_patience,
         metric=options.metric_for_best_model,

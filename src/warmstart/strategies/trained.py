@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from warmstart.strategies.protocol import Context, Outcome
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
+from warmstart.strategies.protocol import Context, Outcome
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.fit import fit
 from warmstart.train.job import LossPlan, Rows, TrainJob

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from warmstart.strategies.protocol import Context, Outcome
 from warmstart.core.errors import StrategyNotPossibleError
+from warmstart.strategies.protocol import Context, Outcome
 
 TEXT_TEMPLATES = ("{}", "This is about {}.", "The topic is {}.")
 IMAGE_TEMPLATES = ("a photo of {}.", "a photo of a {}.", "an image of {}.")

@@ -1,7 +1,7 @@
 """The linear probe as a convex problem: multinomial logistic regression, its regularisation cross-validated.
 
 Holds the solver and the choice of C, on arrays. Computing and caching the features is left to
-`warmstart.backbones`, the head that the solution goes into to `warmstart.backbones` and `warmstart.strategies`, folds to
+`warmstart.backbones`, the head that the solution goes into to `warmstart.strategies`, folds to
 `warmstart.train.folds`.
 
 How it is fast: the standardised features are rotated onto their principal axes, of which there are at most as many
@@ -34,7 +34,7 @@ EXTENSION = 4  # values added once beyond an edge that is best
 _PATH_TOLERANCE = 1e-4  # largest entry of the scaled gradient, in nats
 _FINAL_TOLERANCE = 1e-7
 _MAX_ITERATIONS = 2000
-_WORTH_THREADS = 200_000_000  # rows times rank times classes, below which one thread was ten times quicker than two
+_WORTH_THREADS = 200_000_000  # rows times rank times classes, below which one thread beats two tenfold
 _LARGE = 1_000_000_000  # rows times rank times classes, above which three folds must do
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.strategies.linear_probe import set_head
-from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score
@@ -17,6 +15,8 @@ from warmstart.core.options import AdaptOptions, verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import PairedDifference, Plan, Record, RunRecord
 from warmstart.core.statistics import paired_difference
+from warmstart.strategies.linear_probe import set_head
+from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from warmstart.strategies.protocol import Settings
-from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.files import digest, write_text
@@ -18,6 +16,8 @@ from warmstart.core.options import STRATEGIES, CompareOptions, verb
 from warmstart.core.records import Floor, PairedDifference, Plan, Record, RunRecord, StrategyRun
 from warmstart.core.statistics import paired_difference
 from warmstart.report.html import render_report
+from warmstart.strategies.protocol import Settings
+from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for

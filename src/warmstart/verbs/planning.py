@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.strategies.protocol import Context
-from warmstart.strategies.table import TRAINED, settings_for, start_of
-from warmstart.strategies.zero_shot import zero_shot
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions, TrainOptions
@@ -21,6 +18,9 @@ from warmstart.decide.evidence import gather, measure_floors
 from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
 from warmstart.decide.rules import make_plan
+from warmstart.strategies.protocol import Context
+from warmstart.strategies.table import TRAINED, settings_for, start_of
+from warmstart.strategies.zero_shot import zero_shot
 from warmstart.train.class_weights import balanced_class_weights
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 from warmstart.verbs import facts

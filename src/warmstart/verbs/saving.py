@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.strategies.protocol import Outcome
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.core.errors import OutputError, RoundTripError
 from warmstart.core.files import digest, write_text
 from warmstart.core.records import RunRecord
 from warmstart.report.card import render_card
 from warmstart.report.html import render_report
+from warmstart.strategies.protocol import Outcome
 from warmstart.train.lora import load_adapter, save_adapter
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.round_trip import TOLERANCE, check_round_trip, save_verification
@@ -50,7 +50,7 @@ def save_result(
             _check_adapter(folder / "adapter", situation, outcome)
         check_round_trip(folder, texts)
         write_text(folder / "README.md", render_card(record, name))
-        write_text(folder / "report.html", render_report(record))
+        write_text(folder / "report.html", render_report(RunRecord.from_json(record.to_json())))  # as from results.json
         files = {str(path.relative_to(folder)): digest(path) for path in _checked(folder)}
         whole = dataclasses.replace(record, files=files)
         write_text(folder / RESULTS, whole.to_json())

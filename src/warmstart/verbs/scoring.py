@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from warmstart.strategies.protocol import Rows
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.metrics import fit_temperature, row_losses, softmax
 from warmstart.core.records import Mistake
+from warmstart.strategies.protocol import Rows
 
 _MISTAKES = 12
 _THUMBNAIL = 96  # pixels

@@ -10,7 +10,6 @@ import datasets
 import numpy as np
 import torch
 
-from warmstart.strategies.protocol import Rows, Subset
 from warmstart.backbones.embed import best_device, fast_dtype, forward, has_fast_bf16
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
@@ -22,6 +21,7 @@ from warmstart.core.progress import reporter
 from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
 from warmstart.data.task import Task, load_task
+from warmstart.strategies.protocol import Rows, Subset
 from warmstart.train.calibrate import seconds_per_training_row
 
 _TIMED_ROWS = 48

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
-from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score, selection_value
 from warmstart.core.options import TrainOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import StrategyRun
+from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
+from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.train.fit import peak_memory_mb
 from warmstart.train.lora import choose_targets
 from warmstart.verbs.scoring import logits_of
