@@ -37,8 +37,8 @@ class Start:
 
 # Chosen on the women's reviews (MiniLM) and RSSCN7 (EfficientNet-Lite0): docs/lab-notes.md has the figures.
 STARTS: dict[tuple[str, str], Start] = {
-    ("text", "fine_tune"): Start(3e-4, 0.85, 1e-3, 4),
-    ("text", "progressive"): Start(3e-4, 0.85, 1e-3, 4),
+    ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 4),
+    ("text", "progressive"): Start(1.5e-4, 0.9, 1e-3, 4),
     ("text", "lora"): Start(1e-3, 1.0, 1e-3, 4),
     ("text", "scratch"): Start(3e-4, 1.0, 3e-4, 10),
     ("image", "fine_tune"): Start(1e-3, 0.9, 1e-3, 12),
