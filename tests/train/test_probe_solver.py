@@ -19,7 +19,7 @@ def sample(rows=200, width=20, classes=3, seed=0, pull=0.7):
     rng = np.random.default_rng(seed)
     labels = np.arange(rows) % classes
     centres = rng.normal(size=(classes, width)) * pull
-    features = (centres[labels] + rng.normal(size=(rows, width))) * 10.0 ** rng.uniform(-3, 2, width) + 5.0
+    features = (centres[labels] + rng.normal(size=(rows, width))) * 10.0 ** rng.uniform(-2, 2, width) + 5.0
     return features.astype(np.float32), labels
 
 
@@ -121,6 +121,16 @@ def test_constant_and_repeated_features_do_no_harm():
     nothing = solve_probe(np.ones((20, 4), dtype=np.float32), np.array([0] * 15 + [1] * 5), 2)
     assert (nothing.weight == 0).all()
     assert metrics.softmax(nothing.bias)[0] == pytest.approx(0.75, abs=1e-3)
+
+
+def test_a_feature_that_varies_only_by_rounding_gets_no_weight():
+    # MiniLM has such features; their unbounded weights made every gradient into the trunk infinite
+    features, labels = sample()
+    rounding = (np.random.default_rng(0).normal(size=(200, 2)) * [1e-33, 1e-8]).astype(np.float32)
+    got = solve_probe(np.hstack([features, rounding]), labels, 3)
+    plain = solve_probe(features, labels, 3)
+    assert (got.weight[:, -2:] == 0).all()
+    assert np.allclose(got.weight[:, :-2], plain.weight, atol=1e-4 * np.abs(plain.weight).max())
 
 
 def test_two_rows_a_class():

@@ -480,3 +480,15 @@ def test_an_error_in_reading_rows_is_not_said_to_be_one_in_writing(text: toy.Tas
     monkeypatch.setattr(type(text.train), "batch", fail)
     with pytest.raises(OSError, match="image is cut off"):
         trained(text, tmp_path, text.classifier())
+
+
+@pytest.mark.parametrize(("lean", "chosen"), [(False, 0.52), (True, 0.5)])
+def test_of_two_checkpoints_within_a_standard_error_the_later_is_taken(
+    text: toy.Task, tmp_path: Path, monkeypatch, lean: bool, chosen: float
+) -> None:
+    scores = iter([0.52, 0.3, 0.1, 0.5])
+    monkeypatch.setattr("warmstart.train.trainer.selection_value", lambda *_: next(scores))
+    model = text.classifier()
+    job = toy.job(text, model, metric="accuracy", lean_late=lean)
+    found = fit(model, toy.arguments(tmp_path, len(job.train), epochs=4), job)
+    assert found.best_score == chosen

@@ -61,7 +61,7 @@ def training_arguments(
         save_steps=1,
         save_total_limit=None,  # `WarmstartTrainer` removes old checkpoints, once the new one is marked as whole
         load_best_model_at_end=True,
-        metric_for_best_model="eval_score",
+        metric_for_best_model="eval_selection",
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,

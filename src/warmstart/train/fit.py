@@ -49,10 +49,9 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
         trainer.restore(checkpoint.path)
     _unwrap(model)
     recompute.stop(model)
-    best = trainer.state.best_metric
     return Trained(
         history=trainer.history(),
-        best_score=float("nan") if best is None else float(best),
+        best_score=trainer.best_score(),
         steps=int(trainer.state.global_step),
         note=job.stopped_early,
     )

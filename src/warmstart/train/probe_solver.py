@@ -27,7 +27,7 @@ from warmstart.train.folds import FOLDS, assign_folds
 Doubles = npt.NDArray[np.float64]
 
 GRID = tuple(float(c) for c in np.logspace(-4.0, 0.0, 9))  # C, half a decade apart
-_LEAST_SPREAD = 0.01  # of the usual deviation: blowing up a nearly constant feature would give its weight no bound
+_LEAST_SPREAD = 1e-5  # of the largest deviation; below, it is rounding, and its weight would have no bound
 _PATIENCE = 2  # log-loss has one valley along C: the search ends when it rose so often in a row …
 _SOLVED = 0.005  # … or is so low, in nats, that nothing is left to choose
 EXTENSION = 4  # values added once beyond an edge that is best
@@ -147,7 +147,7 @@ class _Problem:
         self.classes, self.present = classes, np.unique(labels)
         self.rows = len(labels)
         self.mean, deviation = features.mean(axis=0), features.std(axis=0)
-        deviation = np.maximum(deviation, _LEAST_SPREAD * np.sqrt((deviation**2).mean()) + 1e-300)
+        deviation[deviation <= _LEAST_SPREAD * deviation.max()] = np.inf  # a constant feature gets no weight
         self.scale = 1.0 / deviation
         self.axes, self.points = _principal((features - self.mean) * self.scale)  # (features, rank), (rows, rank)
         self.row_weights = class_weights[labels] / self.rows
