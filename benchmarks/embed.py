@@ -102,7 +102,7 @@ def report(found: dict[str, dict[str, Any]]) -> str:
 
 CELLS: dict[str, contract.Cell] = {
     "reviews": lambda args: measure("Review Text", 1200),
-    "titles": lambda args: measure("Title", 6000),
+    "titles": lambda args: measure("Title", 3000),
 }
 
 if __name__ == "__main__":
