@@ -18,7 +18,7 @@ ENOUGH = 20  # labels a class: at 17 (100 reviews, MiniLM) fine-tuning was measu
 PLENTY = 50  # labels a class: from here on progressive unfreezing gives way to LoRA as the runner-up
 CEILING = 0.98  # probe accuracy that leaves less to win than an interval is wide
 HUGE = 1_000_000_000  # parameters: above, weights, gradients and moments need more than 16 GB
-SCRATCH = 20_000  # labelled rows: below, random weights are not worth a trial (research/adaptation.md, ULMFiT)
+SCRATCH = 20_000  # labelled rows: below, random weights are not worth a trial (ULMFiT, arXiv 1801.06146)
 
 
 @dataclass(frozen=True)

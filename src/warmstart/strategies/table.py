@@ -35,7 +35,7 @@ class Start:
     label_smoothing_factor: float = 0.1
 
 
-# Chosen on the women's reviews (MiniLM) and RSSCN7 (EfficientNet-Lite0): docs/lab-notes.md has the figures.
+# fine_tune on texts was chosen by exploratory runs (docs/lab-notes.md); the others are starting values, not tuned yet.
 STARTS: dict[tuple[str, str], Start] = {
     ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 4),
     ("text", "progressive"): Start(1.5e-4, 0.9, 1e-3, 4),
