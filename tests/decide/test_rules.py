@@ -107,7 +107,7 @@ def test_reasons_hold_the_numbers():
 
 
 def test_a_tight_budget_cuts_epochs_and_says_so():
-    got = plan(evidence(budget_seconds=100.0))
+    got = plan(evidence(budget_seconds=90.0))
     assert got.settings == {"num_train_epochs": 2.0}
     assert any("2 of 4 epochs" in reason for reason in got.reasons)
     assert any("More time: 4 epochs" in sentence for sentence in got.would_change)
@@ -140,7 +140,7 @@ def test_strategies_that_are_not_offered_are_not_taken():
 
 
 def test_the_user_wins_and_is_warned():
-    got = plan(evidence(budget_seconds=100.0), overrides={"num_train_epochs": 5, "learning_rate": 1e-4, "r": None})
+    got = plan(evidence(budget_seconds=90.0), overrides={"num_train_epochs": 5, "learning_rate": 1e-4, "r": None})
     assert got.settings == {"num_train_epochs": 5, "learning_rate": 1e-4}
     assert any("5 epochs were asked for, and 2 fit the budget" in reason for reason in got.reasons)
 

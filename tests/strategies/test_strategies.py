@@ -89,6 +89,16 @@ def test_tells_how_it_came_about(strategy: str, name: str, tmp_path_factory) -> 
         assert sorted(named) == sorted(name for name, _ in found.model.named_parameters())
 
 
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_batch_norm_keeps_the_pretrained_statistics(strategy: str, tmp_path_factory) -> None:
+    before = toy.weights(task("efficientnet_lite").backbone.encoder)
+    after = outcome(strategy, "efficientnet_lite", tmp_path_factory).model.state_dict()
+    statistics = [name for name in before if "running" in name]
+    assert statistics
+    kept = [torch.equal(before[name], after[name]) for name in statistics]
+    assert not any(kept) if strategy == "scratch" else all(kept)
+
+
 @pytest.mark.parametrize("strategy", LEARNING)
 def test_same_seed_same_bits(strategy: str, tmp_path_factory) -> None:
     def run(seed: int) -> dict[str, torch.Tensor]:

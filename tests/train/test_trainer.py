@@ -181,6 +181,16 @@ def test_batch_norm_statistics_move_when_open(conv: toy.Task, tmp_path: Path) ->
     assert len(moved) == sum("running" in name for name in before)
 
 
+def test_fixed_statistics_stay_while_everything_else_learns(conv: toy.Task, tmp_path: Path) -> None:
+    model = conv.classifier()
+    before = toy.weights(model)
+    trained(conv, tmp_path, model, job=toy.job(conv, model, fixed_statistics=True), epochs=1)
+    after = toy.weights(model)
+    statistics = {name for name in before if "running" in name or "num_batches" in name}
+    assert statistics
+    assert {name for name in before if torch.equal(before[name], after[name])} == statistics
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_dropout_on_and_base_dropout_off(text: toy.Task, tmp_path: Path, monkeypatch, checkpointing: bool) -> None:
     model = text.classifier()
@@ -242,8 +252,9 @@ def test_accumulation_equals_a_large_batch(tmp_path: Path, rows: int) -> None:
                 assert torch.allclose(value, other[name], atol=5e-5), name
 
 
-def test_last_batch_of_one_row_with_batch_norm(tmp_path: Path, monkeypatch) -> None:
-    """At 32 pixels nothing is left but one value per channel, from which batch norm cannot learn."""
+@pytest.mark.parametrize(("fixed", "expected"), [(False, [8, 2, 8, 2]), (True, [8, 1, 8, 1])])
+def test_last_batch_of_one_row_with_batch_norm(tmp_path: Path, monkeypatch, fixed: bool, expected: list[int]) -> None:
+    """At 32 pixels nothing is left but one value per channel, from which batch norm cannot learn its statistics."""
     task = toy.task("resnet", 9, 6)
     sizes: list[int] = []
     original = WarmstartTrainer.compute_loss
@@ -254,8 +265,8 @@ def test_last_batch_of_one_row_with_batch_norm(tmp_path: Path, monkeypatch) -> N
 
     monkeypatch.setattr(WarmstartTrainer, "compute_loss", spy)
     model = task.classifier()
-    found = trained(task, tmp_path, model, epochs=2)
-    assert sizes == [8, 2, 8, 2]
+    found = trained(task, tmp_path, model, job=toy.job(task, model, fixed_statistics=fixed), epochs=2)
+    assert sizes == expected
     assert found.steps == 4
     assert all(value.isfinite().all() for value in toy.weights(model).values())
 

@@ -132,7 +132,7 @@ def group_rows(
     return tuple(rows)
 
 
-def set_module_modes(model: nn.Module, groups: Sequence[Group]) -> None:
+def set_module_modes(model: nn.Module, groups: Sequence[Group], *, fixed_statistics: bool = False) -> None:
     """Put what is frozen into evaluation mode: dropout off, batch-norm statistics fixed. Call it after `model.train()`.
 
     A group is frozen when none of its own parameters trains; adapters inside it may, and their dropout stays on.
@@ -141,6 +141,7 @@ def set_module_modes(model: nn.Module, groups: Sequence[Group]) -> None:
     Args:
         model: the model that the groups were made from.
         groups: its groups, made after any adapters were put in (they rename what they wrap).
+        fixed_statistics: whether batch norms of learning groups keep their statistics as well; their scales learn.
     """
     own = {name: p.requires_grad for name, p in model.named_parameters() if ADAPTER_MARK not in name}
     for group in groups:
@@ -151,6 +152,14 @@ def set_module_modes(model: nn.Module, groups: Sequence[Group]) -> None:
     spanning = {path for group in groups for module in group.modules for path in above(module)}
     for path in spanning - learning:
         model.get_submodule(path).training = False
+    if fixed_statistics:
+        for norm in batch_norms(model):
+            norm.eval()
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Every batch norm of a model."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _evaluate(module: nn.Module, path: str) -> None:

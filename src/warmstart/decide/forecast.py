@@ -13,7 +13,7 @@ from warmstart.core.errors import SettingError
 from warmstart.core.options import STRATEGIES
 from warmstart.core.records import Evidence, Forecast
 
-RESERVE = 0.1  # share of the budget kept for saving, reloading and the report
+SLACK = 0.05  # share of the budget left unplanned: a forecast errs, and a training that is cut short ends badly
 
 BACKWARD = {"fine_tune": 1.0, "progressive": 0.6, "lora": 1.0, "scratch": 1.0}
 """Share of a full backward pass that an average step of the strategy takes. Progressive unfreezing goes back about half
@@ -65,7 +65,7 @@ def forecast_costs(
         evidence: gives seconds per row, the budget, and whether zero-shot is possible.
         rows: how many there are of each kind.
         epochs: strategy → epochs wanted, for every strategy that trains.
-        spent_seconds: seconds of the budget that are already gone.
+        spent_seconds: seconds of the budget that are already gone, or kept for saving, reloading and the report.
         features_ready: the frozen features of fit and validation rows are already cached.
         strategies: which ones to cost.
 
@@ -80,7 +80,7 @@ def forecast_costs(
         raise SettingError(f"a forecast needs the epochs wanted for {', '.join(missing)}.")
     left = None
     if evidence.budget_seconds is not None:
-        left = max(0.0, evidence.budget_seconds * (1.0 - RESERVE) - spent_seconds)
+        left = max(0.0, evidence.budget_seconds * (1.0 - SLACK) - spent_seconds)
     return tuple(_cost(name, evidence, rows, epochs.get(name, 0.0), left, features_ready) for name in strategies)
 
 

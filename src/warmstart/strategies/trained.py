@@ -63,6 +63,7 @@ def train(
         clock=context.clock,
         reserve=context.reserve,
         progress=context.progress,
+        fixed_statistics=extra["start"] != "random",
         lean_late=settings.early_stopping_patience is None,
     )
     length = Length(

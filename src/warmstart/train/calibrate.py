@@ -11,13 +11,14 @@ import torch
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.text_inputs import Inputs
 
-_STEPS = 3
+_WARM = 2  # steps that do not count: the allocator, the optimizer's moments and the kernels are made in them
+_STEPS = 6  # steps that count, each on a batch of another length: a new length costs time in training, too
 
 
 def seconds_per_training_row(
     model: Classifier, inputs: Inputs, batch: int, *, bf16: bool, device: torch.device, seed: int
 ) -> float:
-    """Forward, backward and AdamW on batches of like length, as training makes them; the first step does not count.
+    """Forward, backward and AdamW on batches of like length, as training makes them; the first steps do not count.
 
     Args:
         model: the classifier; a copy is trained.
@@ -36,10 +37,10 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
     clone.to(device).train().requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
     order = np.argsort(inputs.lengths, kind="stable")
-    places = np.linspace(0, len(order) - 1, _STEPS + 2)[1:-1]  # short, middling and long batches
+    places = np.linspace(0, len(order), 2 * _STEPS + 1)[1::2]  # the middles of equal shares, short to long
     batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places]
     seconds = 0.0
-    for step, rows in enumerate([batches[0], *batches]):
+    for step, rows in enumerate([*batches[: -_WARM - 1 : -1], *batches]):
         start = time.perf_counter()
         values = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -47,6 +48,6 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if step > 0:
+        if step >= _WARM:
             seconds += (time.perf_counter() - start) / len(rows)
     return seconds / _STEPS

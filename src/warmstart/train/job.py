@@ -80,4 +80,5 @@ class TrainJob:
     reserve: float = 0.0  # seconds to keep for what follows training
     progress: Callable[[int, int, str], None] | None = None
     stopped_early: str = ""
+    fixed_statistics: bool = False  # batch norms use the pretrained statistics; see docs/strategies.md
     lean_late: bool = False  # of two checkpoints within a standard error, take the later: its rates have come down

@@ -19,7 +19,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
-from warmstart.backbones.groups import set_module_modes
+from warmstart.backbones.groups import batch_norms, set_module_modes
 from warmstart.core.errors import OutputError, WarmstartError
 from warmstart.core.metrics import log_loss, row_losses, selection_value
 from warmstart.core.records import Point
@@ -95,7 +95,7 @@ class WarmstartTrainer(Trainer):
         rows = self.job.train if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules())
+        normalised = not self.job.fixed_statistics and bool(batch_norms(self.model))
         at_least = 2 if normalised and self.args.train_batch_size > 1 else 1
         return LengthSampler(rows.inputs.lengths, batch, seed, forward=self.args.train_batch_size, at_least=at_least)
 
@@ -118,7 +118,7 @@ class WarmstartTrainer(Trainer):
         """The job's loss on one batch; frozen groups are put in evaluation mode first."""
         if model.training:
             inner = self.accelerator.unwrap_model(model)
-            set_module_modes(inner, self.job.groups)
+            set_module_modes(inner, self.job.groups, fixed_statistics=self.job.fixed_statistics)
             if self._recomputes:
                 recompute.reach_frozen(inner)
         values = dict(inputs)

@@ -106,7 +106,7 @@ def make(
     modality = situation.task.card.modality
     epochs = {name: _epochs(name, modality, options, len(measured.fit)) for name in TRAINED}
     budget = options.time_budget
-    spent = 0.0 if budget is None else budget - seconds_left + reserve_seconds(situation)
+    spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS
     counts = RowCounts(len(measured.fit), len(measured.validation), len(situation.test.labels))
     costs = forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
     overrides = {
