@@ -10,6 +10,7 @@ import torch
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.text_inputs import Inputs
+from warmstart.train.cpu import quick_steps
 
 _WARM = 2  # steps that do not count: the allocator, the optimizer's moments and the kernels are made in them
 _STEPS = 6  # steps that count, each on a batch of another length: a new length costs time in training, too
@@ -30,7 +31,9 @@ def seconds_per_training_row(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _measure(copy.deepcopy(model), inputs, batch, bf16, device)
+        clone = copy.deepcopy(model)
+        with quick_steps(clone, device):
+            return _measure(clone, inputs, batch, bf16, device)
 
 
 def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: torch.device) -> float:

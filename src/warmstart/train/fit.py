@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from warmstart.core.records import Point
 from warmstart.train import recompute
 from warmstart.train.checkpoints import Whole, drop_broken, last_complete
+from warmstart.train.cpu import quick_steps
 from warmstart.train.job import TrainJob
 from warmstart.train.trainer import WarmstartTrainer
 
@@ -44,7 +45,8 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
     trainer = WarmstartTrainer(model, args, job, patience)
     checkpoint = last_complete(folder)
     if not _ended(checkpoint, job, trainer):
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+        with quick_steps(model, args.device):
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     elif checkpoint is not None:
         trainer.restore(checkpoint.path)
     _unwrap(model)
