@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
-from warmstart.strategies.progressive import equal_stages
 from warmstart.strategies.protocol import Outcome
 from warmstart.strategies.table import STRATEGY, TRAINED
 
@@ -208,9 +206,3 @@ def test_zero_shot_refuses(tmp_path: Path) -> None:
     numbers = dataclasses.replace(toy.context(task("bert"), tmp_path), labels=("0", "-1", "2.5"))
     with pytest.raises(StrategyNotPossibleError, match="bare numbers"):
         STRATEGY["zero_shot"](numbers)
-
-
-def test_equal_stages() -> None:
-    assert equal_stages(1) == (0.0,)
-    assert equal_stages(4) == pytest.approx((0.6, 0.4, 0.2, 0.0))
-    assert math.isclose(max(equal_stages(7, 0.5)), 0.5)

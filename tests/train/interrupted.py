@@ -30,7 +30,7 @@ def train(folder: Path, **changes: Any) -> tuple[toy.Classifier, Trained]:
     """Progressive, dropout on, rows of unequal length: 32 rows in batches of 8, a checkpoint an epoch."""
     task = toy.task("bert", 32, 12)
     model = task.classifier()
-    job = toy.job(task, model, RatePlan(2e-3, 0.8, 5e-3, opens_at=OPENS))
+    job = toy.job(task, model, RatePlan(2e-3, 0.8, 5e-3, unfreezing=toy.given(model, OPENS)))
     return model, fit(model, toy.arguments(folder, 32, epochs=5, **changes), job)
 
 

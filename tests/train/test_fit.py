@@ -25,6 +25,7 @@ from warmstart.train.job import Rows
 from warmstart.train.lora import choose_targets, inject
 from warmstart.train.rates import RatePlan
 from warmstart.train.trainer import WarmstartTrainer
+from warmstart.train.unfreezing import Unfreezing
 
 
 class Killed(BaseException):
@@ -92,6 +93,10 @@ class Case:
     rows: int = 28
     make: Make = plain
     opens: tuple[float, ...] = ()
+    plateau: bool = False
+    cache_bytes: int = 0
+    l2_sp: float = 0.0
+    ema_decay: float = 0.0
     augment: bool = False
     epochs: float = 4
     batch: int = 8
@@ -103,11 +108,14 @@ class Case:
 
     def train(self, task: toy.Task, folder: Path, patience: int | None = None) -> tuple[nn.Module, Trained]:
         model = self.make(task)
+        unfreezing = Unfreezing("plateau") if self.plateau else toy.given(model, self.opens)
         job = toy.job(
             task,
             model,
-            RatePlan(2e-3, 0.8, 5e-3, opens_at=self.opens),
+            RatePlan(2e-3, 0.8, 5e-3, unfreezing=unfreezing, l2_sp=self.l2_sp),
             train=Rows(task.train, task.train_labels, self.augment, 3),
+            cache_bytes=self.cache_bytes,
+            ema_decay=self.ema_decay,
         )
         args = toy.arguments(
             folder,
@@ -127,6 +135,13 @@ CASES = {
     "at the end of an epoch": Case(),
     "accumulation": Case(batch=4, accumulation=2, evaluations=5, at=19),
     "inside a stage": Case(opens=(0.6, 0.45, 0.3, 0.15, 0.0), evaluations=7),
+    "inside a stage, with the frozen trunk kept": Case(opens=(0.8, 0.8, 0.8, 0.6, 0.0), cache_bytes=2**24, epochs=6),
+    "just after the frozen trunk has moved": Case(
+        opens=(0.8, 0.8, 0.8, 0.3, 0.0), cache_bytes=2**24, epochs=6, evaluations=4, at=10
+    ),
+    "groups opened by plateaus": Case(plateau=True, epochs=6, at=17),
+    "drawn back and averaged": Case(l2_sp=1.0, ema_decay=0.9, evaluations=5),
+    "average of lora": Case(make=with_lora, ema_decay=0.9, evaluations=5),
     "lora": Case(make=with_lora, evaluations=5),
     "bf16": Case(bf16=True, evaluations=5),
     "augmented images with batch norm": Case("efficientnet_lite", rows=17, augment=True, evaluations=3, at=10),

@@ -10,7 +10,8 @@ from torch import nn
 
 from warmstart.backbones.groups import Group, layer_groups
 from warmstart.core.errors import SettingError
-from warmstart.train.rates import RatePlan, group_rates, opening_step, optimizer_groups, rate_factor
+from warmstart.train.rates import RatePlan, group_rates, optimizer_groups, rate_factor
+from warmstart.train.unfreezing import opening_step
 
 ONE = tuple(Group("", name, depth, (), ()) for depth, name in enumerate(["embeddings", "0", "1", "final", "head"]))
 
@@ -34,12 +35,12 @@ def test_factor_at_every_step(total: int, opens: float, warmup: float) -> None:
     first = next(step for step in range(total + 1) if step >= opens * total - 1e-9)
     warm = math.ceil(round(warmup * (total - first), 6)) if warmup < 1 else int(warmup)
     expected = factors_by_hand(total, first, warm)
-    assert [rate_factor(step, total, opens, warmup) for step in range(total)] == pytest.approx(expected, abs=1e-12)
     assert opening_step(total, opens) == first
+    assert [rate_factor(step, total, first, warmup) for step in range(total)] == pytest.approx(expected, abs=1e-12)
 
 
 def test_late_group_warms_up_by_itself_and_follows_the_common_decay() -> None:
-    total, early, late = 100, 0.0, 0.5
+    total, early, late = 100, 0, 50
     for step in range(50):
         assert rate_factor(step, total, late, 0.1) == 0.0
     rises = [rate_factor(step, total, late, 0.1) / rate_factor(step, total, early, 0.1) for step in range(50, 56)]
@@ -48,11 +49,12 @@ def test_late_group_warms_up_by_itself_and_follows_the_common_decay() -> None:
         assert rate_factor(step, total, late, 0.1) == rate_factor(step, total, early, 0.1)
     assert rate_factor(100, total, early, 0.1) == 0.0
     assert rate_factor(120, total, early, 0.1) == 0.0
+    assert rate_factor(50, total, None, 0.1) == 0.0
 
 
 def test_warmup_fraction_is_not_pushed_up_by_rounding() -> None:
     assert 0.07 * 100 > 7  # what binary fractions make of it
-    assert rate_factor(0, 100, 0.0, 0.07) == pytest.approx(1 / 8)
+    assert rate_factor(0, 100, 0, 0.07) == pytest.approx(1 / 8)
 
 
 def test_rates_fall_from_the_top() -> None:
@@ -94,8 +96,8 @@ def test_frozen_parameters_and_groups_that_never_open_are_left_out() -> None:
     model = toy.task("bert", 4, 4).classifier()
     groups = toy.groups_of(model)
     model.backbone.embeddings.requires_grad_(False)
-    opens = tuple(1.0 if group.name == "layer.0" else 0.0 for group in groups)
-    made = optimizer_groups(model, groups, RatePlan(1e-3, opens_at=opens))
+    opens = toy.given(model, tuple(1.0 if group.name == "layer.0" else 0.0 for group in groups))
+    made = optimizer_groups(model, groups, RatePlan(1e-3, unfreezing=opens))
     assert {group["group"] for group in made} == {group.name for group in groups} - {"embeddings", "layer.0"}
 
 
@@ -108,6 +110,14 @@ def test_tied_weights_once() -> None:
     assert len(seen) == len(set(seen)) == 3
 
 
-def test_openings_must_fit_the_model() -> None:
-    with pytest.raises(SettingError, match="opens 2 groups, but the model has 5"):
-        RatePlan(1e-3, opens_at=(0.0, 0.5)).opening(ONE)
+def test_rates_given_by_name() -> None:
+    given = RatePlan(1e-3, 0.5, 7e-3, group_rates={"0": 3e-6, "head": 2e-2})
+    assert group_rates(ONE, given) == pytest.approx((1.25e-4, 3e-6, 5e-4, 1e-3, 2e-2))
+    with pytest.raises(SettingError, match=r"--group-rates: the model has no group '7'; its groups are 0, 1, embed"):
+        group_rates(ONE, RatePlan(1e-3, group_rates={"7": 1e-3}))
+
+
+def test_what_is_drawn_back_to_its_start_does_not_decay_to_zero_as_well() -> None:
+    model = toy.task("bert", 4, 4).classifier()
+    made = optimizer_groups(model, toy.groups_of(model), RatePlan(1e-3, weight_decay=0.3, l2_sp=0.1))
+    assert {group["group"] for group in made if group["weight_decay"] > 0} == {"head"}

@@ -84,7 +84,7 @@ def test_rate_at_every_step(text: toy.Task, tmp_path: Path, monkeypatch, decay, 
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    plan = RatePlan(2e-3, decay, 7e-3, warmup=warmup, opens_at=opens)
+    plan = RatePlan(2e-3, decay, 7e-3, warmup=warmup, unfreezing=toy.given(model, opens))
     found = trained(text, tmp_path, model, plan, epochs=5)
     total = 20
     assert len(names) == 5
@@ -125,7 +125,7 @@ def test_closed_groups_do_not_move_until_they_open(text: toy.Task, tmp_path: Pat
         assert before == {name: p.requires_grad for name, p in self.model.named_parameters()}
 
     monkeypatch.setattr(WarmstartTrainer, "open_groups", spy)
-    trained(text, tmp_path, model, RatePlan(2e-3, 0.8, 5e-3, opens_at=PROGRESSIVE), epochs=5)
+    trained(text, tmp_path, model, RatePlan(2e-3, 0.8, 5e-3, unfreezing=toy.given(model, PROGRESSIVE)), epochs=5)
     total = 20
     for group, opens in zip(groups, PROGRESSIVE, strict=True):
         first = math.ceil(opens * total)
@@ -143,7 +143,7 @@ def test_closed_groups_do_not_move_until_they_open(text: toy.Task, tmp_path: Pat
 def test_a_group_that_never_opens(text: toy.Task, tmp_path: Path) -> None:
     model = text.classifier()
     before = toy.weights(model)
-    trained(text, tmp_path, model, RatePlan(1e-2, opens_at=(1.0, 1.0, 1.0, 1.0, 0.0)), epochs=1)
+    trained(text, tmp_path, model, RatePlan(1e-2, unfreezing=toy.given(model, (1.0, 1.0, 1.0, 1.0, 0.0))), epochs=1)
     after = toy.weights(model)
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
 
@@ -162,7 +162,9 @@ def test_frozen_groups_are_in_evaluation_mode_while_training(conv: toy.Task, tmp
         return out
 
     monkeypatch.setattr(WarmstartTrainer, "compute_loss", spy)
-    trained(conv, tmp_path, model, RatePlan(1e-2, opens_at=(*[1.0] * (len(groups) - 1), 0.0)), epochs=2)
+    trained(
+        conv, tmp_path, model, RatePlan(1e-2, unfreezing=toy.given(model, (*[1.0] * (len(groups) - 1), 0.0))), epochs=2
+    )
     assert modes
     assert all(mode == {False} for mode in modes)
     after = toy.weights(model)

@@ -29,6 +29,7 @@ from warmstart.strategies.protocol import Rows as AdaptRows
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.job import LossPlan, Rows, TrainJob
 from warmstart.train.rates import RatePlan
+from warmstart.train.unfreezing import ALL_OPEN, Unfreezing, group_label
 
 LABELS = ("red", "green", "blue")
 WORDS = ["[PAD]", "[UNK]", "a", "photo", "the", "of", *LABELS, *(f"w{i}" for i in range(31))]
@@ -105,6 +106,14 @@ def groups_of(model: nn.Module) -> tuple[Group, ...]:
     return layer_groups(model, head="head" if isinstance(model, Classifier) else "base_model.model.head")
 
 
+def given(model: nn.Module, opens: tuple[float, ...]) -> Unfreezing:
+    """An opening for each group of a model, as fractions of training; 1 for never. Without any, all are open."""
+    if not opens:
+        return ALL_OPEN
+    labels = [group_label(group) for group in groups_of(model)]
+    return Unfreezing("given", opens_at={label: at for label, at in zip(labels, opens, strict=True) if at < 1})
+
+
 def job(toy: Task, model: nn.Module, rates: RatePlan | None = None, **changes: Any) -> TrainJob:
     values: dict[str, Any] = {
         "train": Rows(toy.train, toy.train_labels),
@@ -135,11 +144,15 @@ def settings(**changes: Any) -> Settings:
         "learning_rate": 2e-3,
         "layer_decay": 0.8,
         "head_learning_rate": 1e-2,
+        "group_rates": {},
+        "unfreezing": Unfreezing("stages"),
         "num_train_epochs": 4,
         "max_steps": None,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
         "weight_decay": 0.01,
+        "l2_sp": 0.0,
+        "ema_decay": 0.0,
         "warmup_steps": 0.1,
         "label_smoothing_factor": 0.0,
         "class_weights": "none",
@@ -147,6 +160,7 @@ def settings(**changes: Any) -> Settings:
         "metric": "accuracy",
         "bf16": False,
         "gradient_checkpointing": False,
+        "cache_gb": 0.0,
         "augment": False,
         "r": 4,
         "lora_alpha": 8,

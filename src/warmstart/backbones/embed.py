@@ -6,6 +6,7 @@ by `feature_cache.py`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from warmstart.backbones.text_inputs import Inputs
 TOKENS_PER_BATCH = 2048
 IMAGES_PER_BATCH = 32
 Progress = Callable[[int, int], None]  # rows done, rows in all
+Around = Callable[[Classifier, list[int], dict[str, torch.Tensor]], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def forward(
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    around: Around | None = None,
 ) -> Forward:
     """Features and logits of every row.
 
@@ -109,6 +112,7 @@ def forward(
         dtype: type of the trunk's arithmetic; `fast_dtype` by default.
         device: where to run; `best_device` by default.
         progress: called after each batch.
+        around: a context that each batch is run in, made from the model that runs it, its rows and its inputs.
     """
     device = best_device() if device is None else device
     runner = inference_copy(model, fast_dtype(device) if dtype is None else dtype, device)
@@ -121,7 +125,9 @@ def forward(
             batch = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
             if "pixel_values" in batch:
                 batch["pixel_values"] = batch["pixel_values"].to(trunk_dtype)
-            found = runner.features(**batch)
+            context = contextlib.nullcontext() if around is None else around(runner, rows.tolist(), batch)
+            with context:
+                found = runner.features(**batch)
             features[rows] = found.float().cpu().numpy()
             scaled = (found * runner.config.feature_scale).to(runner.head.weight.dtype)
             logits[rows] = runner.head(scaled).float().cpu().numpy()

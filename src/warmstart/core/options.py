@@ -25,9 +25,17 @@ STRATEGIES = ("zero_shot", "linear_probe", "fine_tune", "progressive", "lora", "
 METRICS = ("accuracy", "macro_f1", "log_loss")
 
 
-def option(default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = ()) -> Any:
-    """A field with its help text, an optional one-letter flag and the values it may take."""
-    return field(default=default, metadata={"help": text, "short": short, "choices": choices})
+AUTO = "auto"  # as a learning rate: find one
+
+
+def option(
+    default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = (), words: tuple[str, ...] = ()
+) -> Any:
+    """A field with its help text, an optional one-letter flag and the values it may take.
+
+    `words` are what a field may hold that is otherwise a number.
+    """
+    return field(default=default, metadata={"help": text, "short": short, "choices": choices, "words": words})
 
 
 def required(text: str, *, argument: bool = False) -> Any:
@@ -88,14 +96,41 @@ class ModelOptions:
 class TrainOptions:
     """How to train. What is not given is chosen by the plan."""
 
-    learning_rate: float | None = option(None, "Peak rate of the last group below the head.")
+    learning_rate: float | str | None = option(
+        None, "Peak rate of the last group below the head; auto finds one by a range test.", words=(AUTO,)
+    )
     layer_decay: float | None = option(None, "Each group's rate is this times the rate of the group above it (0 to 1].")
     head_learning_rate: float | None = option(None, "Peak rate of the head.")
+    group_rates: str | None = option(
+        None, "Peak rates of some groups, as `warmstart groups` names them: embeddings=1e-6,layer.0=1e-5."
+    )
+    unfreeze: str = option(
+        "stages",
+        "When --strategy progressive opens groups: stages (equal, last to first), plateau (the next one when the "
+        "validation score has stopped rising), or fractions of training: head=0,layer.5=0.2,layer.4=0.4.",
+    )
+    unfreeze_patience: int = option(1, "Evaluations without a better score after which a plateau opens a group.")
     num_train_epochs: float | None = option(None, "Passes over the training rows.")
     max_steps: int | None = option(None, "Optimizer steps, instead of --num-train-epochs.")
     per_device_train_batch_size: int = option(16, "Rows per step and device.")
     gradient_accumulation_steps: int = option(1, "Steps whose gradients are summed before an update.")
     weight_decay: float = option(0.01, "Decoupled weight decay; never on norms and biases.")
+    l2_sp: float = option(
+        0.0, "Pull of the pretrained weights back to where they started (L2-SP), in place of their weight decay."
+    )
+    ema_decay: float = option(
+        0.0, "Keep an exponential moving average of the weights and use it in their place; 0.99, say. 0: none."
+    )
+    wise_alpha: float | str | None = option(
+        None,
+        "Share of the adapted weights in the result, the rest being the original ones (WiSE-FT); auto chooses it on "
+        "the validation rows.",
+        words=(AUTO,),
+    )
+    max_forgetting: float | None = option(
+        None,
+        "Share of each reference row's ten nearest neighbours that may be lost; --wise-alpha is chosen to keep to it.",
+    )
     warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
     label_smoothing_factor: float | None = option(None, "Label smoothing, from 0 to below 1.")
     class_weights: str = option("none", "Weigh classes by inverse frequency.", choices=("none", "balanced"))
@@ -107,6 +142,9 @@ class TrainOptions:
         choices=("auto", "true", "false"),
     )
     gradient_checkpointing: bool = option(False, "Trade time for memory.")
+    cache_gb: float = option(
+        2.0, "Disk that may hold what frozen lower layers give for each row, so that it is computed once. 0: none."
+    )
     augment: str = option(
         "auto", "Random crops and flips of training images (auto: on for images).", choices=("auto", "true", "false")
     )
@@ -279,6 +317,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "per_device_train_batch_size": (0, float("inf"), "at least 1"),
     "gradient_accumulation_steps": (0, float("inf"), "at least 1"),
     "early_stopping_patience": (0, float("inf"), "at least 1"),
+    "unfreeze_patience": (0, float("inf"), "at least 1"),
     "r": (0, float("inf"), "at least 1"),
     "lora_alpha": (0, float("inf"), "above 0"),
     "batch_size": (0, float("inf"), "at least 1"),
@@ -287,6 +326,11 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {
     "weight_decay": (float("inf"), "0 or more"),
+    "l2_sp": (float("inf"), "0 or more"),
+    "ema_decay": (1.0, "at least 0 and below 1"),
+    "wise_alpha": (1.0000001, "from 0 to 1"),
+    "max_forgetting": (1.0, "at least 0 and below 1"),
+    "cache_gb": (float("inf"), "0 or more gigabytes"),
     "warmup_steps": (float("inf"), "0 or more: a count, or a fraction below 1"),
     "label_smoothing_factor": (1.0, "at least 0 and below 1"),
     "lora_dropout": (1.0, "at least 0 and below 1"),
@@ -313,9 +357,12 @@ def check_options(options: Any) -> None:
         choices = spec.metadata.get("choices", ())
         if value is not None and choices and value not in choices:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be one of: {', '.join(choices)}.")
+        words = spec.metadata.get("words", ())
+        low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
+        if isinstance(value, str) and words and value not in words:
+            raise SettingError(f"{flag(spec.name)} is {value!r}; it must be a number {text}, or {', '.join(words)}.")
         if value is None or isinstance(value, (str, bool)):
             continue
-        low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
         bad = not low < value <= high
         if spec.name in _FROM_ZERO:
             high, text = _FROM_ZERO[spec.name]

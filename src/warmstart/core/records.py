@@ -190,6 +190,29 @@ class Point(Record):
 
 
 @dataclass(frozen=True)
+class MixPoint(Record):
+    """One mixture of original and adapted weights: `alpha` is the share of the adapted ones."""
+
+    alpha: float
+    validation: float  # the selection metric on the validation rows, higher is better
+    kept: float | None  # share of the reference rows' ten nearest neighbours that stay; None where not measured
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Remedy(Record):
+    """What was done against forgetting, and what it bought: the same training without it and with it."""
+
+    name: str  # "weight interpolation", "moving average" or "L2-SP"
+    setting: float
+    validation_without: float | None = None  # the selection metric on the validation rows, higher is better
+    validation_with: float | None = None
+    kept_without: float | None = None  # share of the reference rows' ten nearest neighbours that stay
+    kept_with: float | None = None
+    curve: tuple[MixPoint, ...] = ()
+
+
+@dataclass(frozen=True)
 class StrategyRun(Record):
     """One strategy, one seed: what it was told, what it gave, what it cost."""
 
@@ -205,6 +228,7 @@ class StrategyRun(Record):
     trainable: int
     history: tuple[Point, ...] = ()
     groups: tuple[GroupRow, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
 
 @dataclass(frozen=True)

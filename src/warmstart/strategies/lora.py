@@ -27,7 +27,7 @@ def lora(context: Context) -> Outcome:
         "lora_dropout": settings.lora_dropout,
         "target_modules": list(targets),
     }
-    plan = rate_plan(context, layer_decay=1.0)
+    plan = rate_plan(context, pretrained=False)
     outcome = train(context, wrapped, classifier_groups(wrapped), plan, extra)
     return Outcome(
         model=merge(wrapped).eval(),
@@ -38,4 +38,5 @@ def lora(context: Context) -> Outcome:
         groups=outcome.groups,
         settings=outcome.settings,
         adapter=wrapped,
+        remedies=outcome.remedies,
     )

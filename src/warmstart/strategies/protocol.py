@@ -15,8 +15,9 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
-from warmstart.core.records import GroupRow, Modality, Point
+from warmstart.core.records import GroupRow, Modality, Point, Remedy
 from warmstart.train.class_weights import balanced_class_weights
+from warmstart.train.unfreezing import Unfreezing
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,18 @@ class Settings:
     learning_rate: float
     layer_decay: float
     head_learning_rate: float
+    group_rates: dict[str, float]
+    unfreezing: Unfreezing
     num_train_epochs: float
     max_steps: int | None
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
     weight_decay: float
+    l2_sp: float
+    ema_decay: float
+    wise_alpha: float | None  # share of the adapted weights in the result; None: all, or found when `find_alpha`
+    find_alpha: bool
+    max_forgetting: float | None
     warmup_steps: float
     label_smoothing_factor: float
     class_weights: str
@@ -68,6 +76,7 @@ class Settings:
     metric: str
     bf16: bool
     gradient_checkpointing: bool
+    cache_gb: float
     augment: bool
     r: int
     lora_alpha: int
@@ -112,6 +121,7 @@ class Outcome:
     groups: tuple[GroupRow, ...] = ()
     settings: dict[str, Any] | None = None
     adapter: PeftModel | None = None
+    remedies: tuple[Remedy, ...] = ()
 
 
 class Strategy(Protocol):

@@ -12,4 +12,4 @@ def scratch(context: Context) -> Outcome:
     """Train everything from random weights with one rate."""
     torch.manual_seed(context.seed)
     model = context.backbone.classifier(context.labels, context.modality, pretrained=False)
-    return train(context, model, classifier_groups(model), rate_plan(context, layer_decay=1.0), {"start": "random"})
+    return train(context, model, classifier_groups(model), rate_plan(context, pretrained=False), {"start": "random"})

@@ -12,6 +12,7 @@ from warmstart.strategies.progressive import progressive
 from warmstart.strategies.protocol import Settings, Strategy
 from warmstart.strategies.scratch import scratch
 from warmstart.strategies.zero_shot import zero_shot
+from warmstart.train.unfreezing import parse_group_rates, parse_unfreezing
 
 STRATEGY: dict[str, Strategy] = {
     "zero_shot": zero_shot,
@@ -74,11 +75,18 @@ def settings_for(
         learning_rate=_given(options.learning_rate, start.learning_rate),
         layer_decay=_given(options.layer_decay, start.layer_decay),
         head_learning_rate=_given(options.head_learning_rate, start.head_learning_rate),
+        group_rates=parse_group_rates(options.group_rates),
+        unfreezing=parse_unfreezing(options.unfreeze, options.unfreeze_patience),
         num_train_epochs=_given(options.num_train_epochs, planned),
         max_steps=options.max_steps,
         per_device_train_batch_size=options.per_device_train_batch_size,
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         weight_decay=options.weight_decay,
+        l2_sp=options.l2_sp,
+        ema_decay=options.ema_decay,
+        wise_alpha=options.wise_alpha if isinstance(options.wise_alpha, float) else None,
+        find_alpha=options.wise_alpha == AUTO or options.max_forgetting is not None,
+        max_forgetting=options.max_forgetting,
         warmup_steps=options.warmup_steps,
         label_smoothing_factor=_given(options.label_smoothing_factor, start.label_smoothing_factor),
         class_weights=options.class_weights,
@@ -86,6 +94,7 @@ def settings_for(
         metric=options.metric_for_best_model,
         bf16=fast_bf16 if options.bf16 == "auto" else options.bf16 == "true",
         gradient_checkpointing=options.gradient_checkpointing,
+        cache_gb=options.cache_gb,
         augment=images if options.augment == "auto" else options.augment == "true",
         r=options.r,
         lora_alpha=options.lora_alpha,

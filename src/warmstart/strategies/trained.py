@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +11,16 @@ from torch import nn
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
+from warmstart.core.records import GroupRow
 from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.remedies import interpolates, remedies_of, weight_interpolation
 from warmstart.train.arguments import Length, training_arguments
-from warmstart.train.fit import fit
+from warmstart.train.fit import Trained, fit
 from warmstart.train.job import LossPlan, Rows, TrainJob
 from warmstart.train.rates import RatePlan, group_rates
 from warmstart.train.trainer import inner_classifier
+from warmstart.train.unfreezing import ALL_OPEN, Unfreezing
+from warmstart.train.wise import Line
 
 _SHOWN = (
     "learning_rate",
@@ -26,6 +31,8 @@ _SHOWN = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "weight_decay",
+    "l2_sp",
+    "ema_decay",
     "warmup_steps",
     "label_smoothing_factor",
     "class_weights",
@@ -33,16 +40,24 @@ _SHOWN = (
 )
 
 
-def rate_plan(context: Context, opens_at: tuple[float, ...] = (), layer_decay: float | None = None) -> RatePlan:
-    """The rates that the settings ask for."""
+def rate_plan(context: Context, unfreezing: Unfreezing = ALL_OPEN, pretrained: bool = True) -> RatePlan:
+    """The rates that the settings ask for.
+
+    Args:
+        context: the strategy's context.
+        unfreezing: when groups open.
+        pretrained: whether what learns carries knowledge: if not, its depth sets no rate, and nothing draws it back.
+    """
     settings = context.settings
     return RatePlan(
         learning_rate=settings.learning_rate,
-        layer_decay=settings.layer_decay if layer_decay is None else layer_decay,
+        layer_decay=settings.layer_decay if pretrained else 1.0,
         head_learning_rate=settings.head_learning_rate,
         weight_decay=settings.weight_decay,
+        l2_sp=settings.l2_sp if pretrained else 0.0,
         warmup=settings.warmup_steps,
-        opens_at=opens_at,
+        unfreezing=unfreezing,
+        group_rates=dict(settings.group_rates),
     )
 
 
@@ -64,6 +79,8 @@ def train(
         reserve=context.reserve,
         progress=context.progress,
         fixed_statistics=extra["start"] != "random",
+        cache_bytes=int(settings.cache_gb * 2**30),
+        ema_decay=settings.ema_decay,
         lean_late=settings.early_stopping_patience is None,
     )
     length = Length(
@@ -82,11 +99,25 @@ def train(
         report_to=settings.report_to,
         device=best_device(),
     )
-    table = group_rows(model, groups, group_rates(groups, plan), plan.weight_decay, plan.opening(groups))
-    trainable = sum(row.trainable for row in table if row.opens_at < 1)
+    pretrained = extra["start"] != "random"
+    line = Line(model) if pretrained and interpolates(settings) else None
+    fractions = plan.unfreezing.fractions(groups)
+    table = group_rows(model, groups, group_rates(groups, plan), plan.weight_decay, fractions)
     trained = fit(model, args, job, settings.early_stopping_patience)
+    if plan.unfreezing.kind == "plateau":
+        table = _with_openings(table, trained)
+    remedies = remedies_of(context, trained, plan.l2_sp)
+    if line is not None and trained.steps:
+        remedies += (weight_interpolation(context, model, line),)
+    trainable = sum(row.trainable for row in table if row.opens_at < 1)
     values = asdict(settings)
-    shown = {name: values[name] for name in _SHOWN} | {"layer_decay": plan.layer_decay, "steps": trained.steps} | extra
+    shown = (
+        {name: values[name] for name in _SHOWN}
+        | {"layer_decay": plan.layer_decay, "l2_sp": plan.l2_sp, "steps": trained.steps}
+        | extra
+    )
+    if trained.cache:
+        shown["frozen_trunk_cache"] = trained.cache
     classifier = inner_classifier(model)
     classifier.requires_grad_(requires_grad=True)
     return Outcome(
@@ -97,7 +128,14 @@ def train(
         history=trained.history,
         groups=table,
         settings=shown,
+        remedies=remedies,
     )
+
+
+def _with_openings(table: tuple[GroupRow, ...], trained: Trained) -> tuple[GroupRow, ...]:
+    """The group table with the openings that the plateaus brought about."""
+    opened = [1.0 if first is None else first / max(1, trained.planned_steps) for first in trained.opened]
+    return tuple(dataclasses.replace(row, opens_at=at) for row, at in zip(table, opened, strict=True))
 
 
 def classifier_groups(model: nn.Module) -> tuple[Group, ...]:

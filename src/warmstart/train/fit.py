@@ -26,6 +26,10 @@ class Trained:
     best_score: float
     steps: int
     note: str
+    plain_score: float | None  # of the chosen checkpoint without the average of its weights, where one is kept
+    cache: str  # whether activations of closed lower groups were kept, or why not; empty when not asked for
+    planned_steps: int
+    opened: tuple[int | None, ...]  # the step at which each group opened, or None
 
 
 def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int | None = None) -> Trained:
@@ -45,10 +49,12 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
     trainer = WarmstartTrainer(model, args, job, patience)
     checkpoint = last_complete(folder)
     if not _ended(checkpoint, job, trainer):
+        trainer.begin(None if checkpoint is None else checkpoint.path)
         with quick_steps(model, args.device):
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     elif checkpoint is not None:
         trainer.restore(checkpoint.path)
+    cache = trainer.end_cache()
     _unwrap(model)
     recompute.stop(model)
     return Trained(
@@ -56,6 +62,10 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
         best_score=trainer.best_score(),
         steps=int(trainer.state.global_step),
         note=job.stopped_early,
+        planned_steps=int(trainer.state.max_steps),
+        opened=trainer.opened(),
+        plain_score=trainer.plain_score,
+        cache=cache,
     )
 
 

@@ -40,11 +40,12 @@ class Rows(Dataset[int]):
         self.epoch = epoch
 
     def collate(self, rows: list[int]) -> dict[str, Tensor]:
-        """The model's inputs, and `labels`, (rows,)."""
+        """The model's inputs, with the `rows` that they are of and their `labels`, both (rows,)."""
         draw = None
         if self.augment:
             draw = int(np.random.SeedSequence((self.seed, self.epoch, rows[0])).generate_state(1)[0])
         batch = self.inputs.batch(rows, draw)
+        batch["rows"] = torch.tensor(rows)
         batch["labels"] = torch.from_numpy(self.labels[rows].astype(np.int64))
         return batch
 
@@ -81,4 +82,6 @@ class TrainJob:
     progress: Callable[[int, int, str], None] | None = None
     stopped_early: str = ""
     fixed_statistics: bool = False  # batch norms use the pretrained statistics; see docs/strategies.md
+    cache_bytes: int = 0  # disk that activations of closed lower groups may take; 0: they are not kept
+    ema_decay: float = 0.0  # of an average of the weights that is judged and kept in their place; 0: none
     lean_late: bool = False  # of two checkpoints within a standard error, take the later: its rates have come down

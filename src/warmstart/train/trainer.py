@@ -6,7 +6,9 @@ is trained on is `job.py`; what happens around a step, the time budget included,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,14 @@ from warmstart.core.errors import OutputError, WarmstartError
 from warmstart.core.metrics import log_loss, row_losses, selection_value
 from warmstart.core.records import Point
 from warmstart.train import recompute
+from warmstart.train.anchor import Anchor
 from warmstart.train.arguments import checkpoints_activations
+from warmstart.train.average import Average
 from warmstart.train.checkpoints import keep_only, mark_complete
 from warmstart.train.job import Rows, TrainJob
-from warmstart.train.rates import opening_step, optimizer_groups, rate_factor
+from warmstart.train.rates import optimizer_groups, rate_factor
 from warmstart.train.sampler import LengthSampler
+from warmstart.train.trunk_cache import TrunkCaches
 from warmstart.train.watch import Watch
 
 
@@ -70,6 +75,16 @@ class WarmstartTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self._base_trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._rates: dict[str, float] = {}
+        self._first_steps: tuple[int | None, ...] = ()
+        folder = Path(str(args.output_dir))
+        self._caches = TrunkCaches(
+            job, inner_classifier(model), folder, args.process_index, recomputes=self._recomputes
+        )
+        head = {name for group in job.groups if group.name == "head" for name in group.parameters}
+        self._anchor = Anchor(model, job.rates.l2_sp, head)
+        self._average = Average(model, job.ema_decay)
+        self.plain_score: float | None = None  # of the chosen checkpoint without the average
+        self._closed: tuple[int, ...] | None = None
         self._share_of_row = 0.0  # what one row counts in the step under way, times the passes of the step
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -86,10 +101,26 @@ class WarmstartTrainer(Trainer):
         """Each group's own warm-up from when it opens, and one decay for all; see `rate_factor`."""
         if self.lr_scheduler is None:
             chosen = self.create_optimizer() if optimizer is None else optimizer
-            warmup = self.job.rates.warmup
-            factors = [_factor(num_training_steps, float(group["opens_at"]), warmup) for group in chosen.param_groups]
+            self._first_steps = self._openings(num_training_steps)
+            factors = [self._factor(num_training_steps, int(group["place"])) for group in chosen.param_groups]
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(chosen, factors)
         return self.lr_scheduler
+
+    def _factor(self, total: int, place: int) -> Callable[[int], float]:
+        """The course of the rate of one group; it follows the group's opening, which may come to be known later."""
+        return lambda step: rate_factor(step, total, self._first_steps[place], self.job.rates.warmup)
+
+    def _openings(self, total: int) -> tuple[int | None, ...]:
+        """The step at which each group opens, as far as it is known now."""
+        return self.job.rates.unfreezing.first_steps(self.job.groups, total, self._scores())
+
+    def _scores(self) -> list[tuple[int, float]]:
+        """Step and validation score of every evaluation so far."""
+        return [
+            (int(entry["step"]), float(entry["eval_score"]))
+            for entry in self.state.log_history
+            if "eval_score" in entry
+        ]
 
     def _get_train_sampler(self, train_dataset: Rows | None = None) -> LengthSampler:
         rows = self.job.train if train_dataset is None else train_dataset
@@ -122,8 +153,12 @@ class WarmstartTrainer(Trainer):
             if self._recomputes:
                 recompute.reach_frozen(inner)
         values = dict(inputs)
-        labels = values.pop("labels")
-        outputs = model(**values)
+        labels, rows = values.pop("labels"), values.pop("rows").tolist()
+        context = contextlib.nullcontext()
+        if model.training:
+            context = self._caches.around("train", inner_classifier(inner), rows, values)
+        with context:
+            outputs = model(**values)
         loss = self.job.loss(outputs.logits, labels) * (len(labels) * self._share_of_row)
         if not torch.isfinite(loss):
             raise self._diverged("loss", loss.item())
@@ -136,14 +171,49 @@ class WarmstartTrainer(Trainer):
 
     def open_groups(self, step: int, total: int) -> None:
         """Let exactly those groups learn that are open at a step; doing it twice changes nothing."""
-        if not self.job.rates.opens_at:
+        if self.job.rates.unfreezing.kind == "all":
             return
+        known, self._first_steps = self._first_steps, self._openings(total)
+        if known != self._first_steps:
+            self._refresh_rates(step)
+        closed = self.job.rates.unfreezing.closed_prefixes(self.job.groups, total, step, self._scores())
+        if closed != self._closed:
+            self._closed = closed
+            self._caches.enter_stage(closed)
         named = dict(self.accelerator.unwrap_model(self.model).named_parameters())
-        for group, opens in zip(self.job.groups, self.job.rates.opens_at, strict=True):
-            is_open = opens < 1 and step >= opening_step(total, opens)
+        for group, first in zip(self.job.groups, self._first_steps, strict=True):
+            is_open = first is not None and step >= first
             for name in group.parameters:
                 if name in self._base_trainable:
                     named[name].requires_grad_(is_open)
+
+    def _refresh_rates(self, step: int) -> None:
+        """Give a group that has just opened its rate for this step: the scheduler computed it before that was known."""
+        if self.optimizer is None or self.lr_scheduler is None:
+            return
+        scheduler: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)  # accelerate wraps it
+        rates = [base * factor(step) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Start the frozen-trunk cache and the average of the weights anew, or go on with a checkpoint's."""
+        self._caches.begin(checkpoint)
+        if checkpoint is not None:
+            self._average.load(checkpoint)
+
+    def after_optimizer(self, step: int) -> None:
+        """Draw the weights back to where they started, and take them into their average, where that is asked for."""
+        if self.optimizer is not None:
+            self._anchor.pull(self.optimizer)
+        self._average.update(step)
+
+    def end_cache(self) -> str:
+        """Remove the frozen-trunk cache; whether it was used, or why not."""
+        found = self._caches.describe()
+        self._caches.end()
+        return found
 
     def any_process(self, value: bool) -> bool:
         """Whether something holds in any process, so that all of them do the same."""
@@ -160,8 +230,8 @@ class WarmstartTrainer(Trainer):
             WarmstartError: when the model gives something other than numbers.
         """
         rows = self.job.validation if eval_dataset is None else eval_dataset
-        inner = inner_classifier(self.accelerator.unwrap_model(self.model))
-        logits = forward(inner, rows.inputs, device=self.args.device).logits
+        with self._average.swapped_in():
+            logits = self._logits(rows)
         if not np.isfinite(logits).all():
             raise self._diverged("output on the validation rows", float(logits[~np.isfinite(logits)][0]))
         score = selection_value(self.job.metric, logits, rows.labels)
@@ -176,6 +246,11 @@ class WarmstartTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _logits(self, rows: Rows) -> np.ndarray:
+        inner = inner_classifier(self.accelerator.unwrap_model(self.model))
+        around = partial(self._caches.around, "validation") if rows is self.job.validation else None
+        return forward(inner, rows.inputs, device=self.args.device, around=around).logits
+
     def _lean(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Up to one standard error of the score in favour of late checkpoints, by the share of training that is done.
 
@@ -189,10 +264,8 @@ class WarmstartTrainer(Trainer):
     def best_score(self) -> float:
         """The validation score of the chosen checkpoint; not-a-number before the first evaluation."""
         at = self.state.best_global_step
-        scores = [
-            entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry and entry["step"] == at
-        ]
-        return float(scores[-1]) if scores else float("nan")
+        scores = [score for step, score in self._scores() if step == at]
+        return scores[-1] if scores else float("nan")
 
     def note_rates(self) -> None:
         """Keep the rates as they are now, before the scheduler moves on, for the history."""
@@ -205,6 +278,10 @@ class WarmstartTrainer(Trainer):
             logs = {**logs, "seconds": self.job.clock.spent(), **self._rates}
         super().log(logs, start_time)
 
+    def opened(self) -> tuple[int | None, ...]:
+        """The step at which each group opened; None for one that never did."""
+        return self._openings(self.state.max_steps)
+
     def history(self) -> tuple[Point, ...]:
         """The course of training so far, interruptions included."""
         return tuple(_point(entry) for entry in self.state.log_history if "seconds" in entry)
@@ -215,13 +292,28 @@ class WarmstartTrainer(Trainer):
         name = f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            self._caches.save(folder / name)
+            if self.args.should_save:
+                self._average.save(folder / name)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 finished = bool(self.control.should_training_stop)
                 mark_complete(folder / name, self.job.clock.spent(), finished=finished, note=self.job.stopped_early)
                 keep_only(folder, {name, Path(str(self.state.best_model_checkpoint)).name})
+            self._caches.tidy()
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
             raise OutputError(f"A checkpoint could not be written to {folder}: {_reason(error)}.") from error
+
+    def _load_best_model(self) -> None:
+        """The best checkpoint's weights, or their average where one is kept; the score of the weights beside it."""
+        super()._load_best_model()
+        best = self.state.best_model_checkpoint
+        if self._average and best is not None:
+            self.plain_score = selection_value(
+                self.job.metric, self._logits(self.job.validation), self.job.validation.labels
+            )
+            self._average.load(Path(best))
+            self._average.put_in()
 
     def restore(self, checkpoint: Path) -> None:
         """Load what a run that ended with a checkpoint gave: its history, and its best weights."""
@@ -251,10 +343,6 @@ def _point(entry: dict[str, float]) -> Point:
         validation_score=entry.get("eval_score"),
         rates={name.removeprefix("rate/"): rate for name, rate in entry.items() if name.startswith("rate/")},
     )
-
-
-def _factor(total: int, opens: float, warmup: float) -> Callable[[int], float]:
-    return lambda step: rate_factor(step, total, opens, warmup)
 
 
 def _reason(error: Exception) -> str:

@@ -52,6 +52,12 @@ class Watch(TrainerCallback):
         """Keep the rates that this step uses."""
         self.trainer.note_rates()
 
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """What is done to the weights after the optimizer, while the step's rates still stand."""
+        self.trainer.after_optimizer(state.global_step + 1)
+
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:

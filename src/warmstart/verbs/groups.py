@@ -38,5 +38,5 @@ def groups(options: GroupsOptions) -> GroupTable:
     found = layer_groups(trunk)
     plan = RatePlan(learning_rate=options.learning_rate, layer_decay=options.layer_decay)
     trunk.requires_grad_(requires_grad=True)
-    rows = group_rows(trunk, found, group_rates(found, plan), plan.weight_decay, plan.opening(found))
+    rows = group_rows(trunk, found, group_rates(found, plan), plan.weight_decay, plan.unfreezing.fractions(found))
     return GroupTable(backbone.card, rows)

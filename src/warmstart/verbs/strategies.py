@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from warmstart.core.clock import Clock
-from warmstart.core.errors import StrategyNotPossibleError
+from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score, selection_value
 from warmstart.core.options import TrainOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import StrategyRun
 from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
 from warmstart.strategies.table import STRATEGY, TRAINED
+from warmstart.strategies.trained import classifier_groups
 from warmstart.train.fit import peak_memory_mb
 from warmstart.train.lora import choose_targets
+from warmstart.train.unfreezing import named_groups, parse_group_rates, parse_unfreezing
 from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
 
@@ -90,6 +92,7 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         trainable=outcome.trainable,
         history=outcome.history,
         groups=outcome.groups,
+        remedies=outcome.remedies,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
 
@@ -115,7 +118,16 @@ def check_strategies(names: Sequence[str], situation: Situation, options: TrainO
     """Find the user's mistakes that only a loaded model shows, before anything is written.
 
     Raises:
-        SettingError: LoRA was asked for on modules that the model does not have.
+        SettingError: LoRA was asked for on modules that the model does not have, or rates or openings for groups that
+            it does not have; or openings for strategies that open all groups from the start.
     """
+    rates = parse_group_rates(options.group_rates)
+    unfreezing = parse_unfreezing(options.unfreeze, options.unfreeze_patience)
+    if options.unfreeze != "stages" and "progressive" not in names:
+        raise SettingError("--unfreeze is for the strategy progressive; name it with --strategy progressive.")
+    if rates or unfreezing.kind == "given":
+        groups = classifier_groups(situation.backbone.classifier(situation.labels, situation.task.card.modality))
+        named_groups(groups, rates, "--group-rates")
+        unfreezing.fractions(groups)
     if options.target_modules != "all-linear" and {"lora", "auto"} & set(names):
         choose_targets(situation.backbone.encoder, options.target_modules)
