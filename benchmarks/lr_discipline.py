@@ -3,8 +3,9 @@
 Arms: `uniform` (random head, one rate), `layer_decay` (rates fall by .8 a group), `progressive` (the same, groups
 opening last to first), `lp_ft` (the probe's head, one rate), `lp_ft_wise` (the same training, then weight interpolation
 with the coefficient chosen on the validation rows), `lora`. A `-tune` cell finds each arm's peak rate on the
-validation rows of seed 0, the same number of rates for all. A `-seed` cell trains each arm at its own rate and at three times the uniform
-arm's: what a user who guessed would get. `kept` is the share of each reference row's ten nearest neighbours that stay.
+validation rows of seed 0, the same number of rates for all. A `-seed` cell trains each arm at its own rate and at three
+times the uniform arm's: what a user who guessed would get. `kept` is the share of each reference row's ten nearest
+neighbours that stay.
 Reviews, emotions and headlines: MiniLM, 400 labels. Scenes: EfficientNet-Lite0, 448 labels, 96 pixels.
 """
 
