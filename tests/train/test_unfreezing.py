@@ -139,7 +139,7 @@ def test_a_plateau_opens_groups_with_a_warm_up_of_their_own(tmp_path: Path, monk
     before = toy.weights(model)
     job = toy.job(task, model, RatePlan(1e-3, 0.5, 5e-3, unfreezing=Unfreezing("plateau")), metric="accuracy")
     found = fit(model, toy.arguments(tmp_path, 32, epochs=6), job)
-    opened = [0, 8, 16, 20]  # the scores after steps 8, 16 and 20 are no better than those before
+    opened = [0, 8, 16, 20]  # the scores after steps 8, 16 and 20 are no better than those before; 24 is the end
     assert found.opened == tuple(opened[stage] if stage < len(opened) else None for stage in stages(groups))
     total = 24
     for place, group in enumerate(groups):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmstart.core.options import TrainOptions
+from warmstart.core.options import AUTO, TrainOptions
 from warmstart.strategies.fine_tune import fine_tune
 from warmstart.strategies.linear_probe import linear_probe
 from warmstart.strategies.lora import lora

@@ -54,12 +54,12 @@ class Cuts:
         self._lengths: dict[str, int | None] = {}  # of a module's output, where it is a tuple
         with _undisturbed(model):
             plain = self._trace(model, batch, places)
-            for place in places:
+            for place in self._ends:
                 self._try(model, place, batch, plain)
 
-    def end(self, place: int) -> str:
-        """The module whose output is kept for a cut."""
-        return self._ends[place]
+    def __contains__(self, place: int) -> bool:
+        """Whether the model is worth cutting after a group: something below it need not run."""
+        return place in self._ends
 
     def skipping(self, model: nn.Module, place: int, value: Tensor) -> contextlib.AbstractContextManager[None]:
         """Within it, the groups up to `place` are not computed: `value` stands for what they give."""
@@ -94,9 +94,10 @@ class Cuts:
         for place in places:
             below = set(self._below(place))
             done = [name for name in calls if name in below]
-            if not done:
-                raise NotCacheableError("no module's output stands for the lower groups")
-            self._ends[place] = done[-1]
+            if done:
+                self._ends[place] = done[-1]
+        if not self._ends:
+            raise NotCacheableError("no module's output stands for the lower groups")
         return output
 
     def _noter(self, name: str, calls: list[str]) -> Callable[[nn.Module, Any, Any], None]:
@@ -112,8 +113,8 @@ class Cuts:
         with self.catching(model, [place], lambda _place, value: found.append(value)):
             model(**batch)
         rows = len(plain)
-        if not found or found[0].dim() < 3 or len(found[0]) != rows:
-            raise NotCacheableError("the lower groups give something other than one map or sequence per row")
+        if not found or found[0].dim() < 2 or len(found[0]) != rows:
+            raise NotCacheableError("the lower groups give something other than one value per row")
         try:
             with self.skipping(model, place, found[0]):
                 again = model(**batch).logits
@@ -152,8 +153,8 @@ class FrozenTrunk:
 
     def enter_stage(self, places: Sequence[int]) -> None:
         """Say which cuts are still to come, the one in force first. Files of others go at the next `tidy`."""
-        self._wanted = list(places)
-        self._stale += [self._files.pop(place) for place in list(self._files) if place not in places]
+        self._wanted = [place for place in places if place in self._cuts]
+        self._stale += [self._files.pop(place) for place in list(self._files) if place not in self._wanted]
 
     def tidy(self) -> None:
         """Remove the files that no later step reads, nor a run that is resumed from here."""
@@ -183,8 +184,9 @@ class FrozenTrunk:
         caught: dict[int, Tensor] = {}
         with self._cuts.catching(model, self._wanted, caught.__setitem__):
             yield
-        for at in [at for at in self._wanted if at in caught]:
-            self._keep(at, rows, caught[at], mask)
+        for at in tuple(self._wanted):
+            if self._wanted and at in caught:  # the first may find that there is no room for any
+                self._keep(at, rows, caught[at], mask)
 
     def save(self, notes: Path) -> None:
         """Write down what is kept so far, so that a run resumed from here reads the same values as this one."""
@@ -223,7 +225,16 @@ def _skippable(model: nn.Module, group: Group) -> tuple[str, ...]:
     """The modules of a group that need not run; embeddings do: models read shapes and masks off them."""
     if group.name == "embeddings":
         return ()
-    return tuple(name for name in group.modules if type(model.get_submodule(name)).forward is not nn.Module.forward)
+    return tuple(path for name in group.modules for path in _called(name, model.get_submodule(name)))
+
+
+def _called(path: str, module: nn.Module) -> Iterator[str]:
+    """A module that has a forward pass, or those inside a mere list of modules."""
+    if type(module).forward is not nn.Module.forward:
+        yield path
+        return
+    for name, child in module.named_children():
+        yield from _called(f"{path}.{name}", child)
 
 
 def _catcher(place: int, keep: Callable[[int, Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:

@@ -154,7 +154,7 @@ class WarmstartTrainer(Trainer):
                 recompute.reach_frozen(inner)
         values = dict(inputs)
         labels, rows = values.pop("labels"), values.pop("rows").tolist()
-        context = contextlib.nullcontext()
+        context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if model.training:
             context = self._caches.around("train", inner_classifier(inner), rows, values)
         with context:
@@ -280,7 +280,8 @@ class WarmstartTrainer(Trainer):
 
     def opened(self) -> tuple[int | None, ...]:
         """The step at which each group opened; None for one that never did."""
-        return self._openings(self.state.max_steps)
+        total = self.state.max_steps
+        return tuple(first if first is not None and first < total else None for first in self._openings(total))
 
     def history(self) -> tuple[Point, ...]:
         """The course of training so far, interruptions included."""
