@@ -101,6 +101,52 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
     "negative budget": (lambda d: write(d, "x.csv", rows(20)), ["--time-budget", "-3"], ["--time-budget", "-3"]),
     "resume without a run": (lambda d: write(d, "x.csv", rows(20)), ["--resume"], ["resume"]),
     "resume and overwrite": (lambda d: write(d, "x.csv", rows(20)), ["--resume", "--overwrite"], ["--overwrite"]),
+    "openings for a strategy that has none": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--unfreeze", "plateau", "--strategy", "fine_tune"],
+        ["--unfreeze", "progressive"],
+    ),
+    "openings that are none": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--unfreeze", "soon", "--strategy", "progressive"],
+        ["--unfreeze", "soon"],
+    ),
+    "opening of a group that is not there": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--unfreeze", "head=0,layer.77=0.5", "--strategy", "progressive"],
+        ["layer.77", "layer.0"],
+    ),
+    "rate of a group that is not there": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--group-rates", "layer.77=1e-5", "--strategy", "fine_tune"],
+        ["--group-rates", "layer.77"],
+    ),
+    "a rate that is no number": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--group-rates", "layer.0=quick"],
+        ["--group-rates", "layer.0=quick"],
+    ),
+    "negative room for activations": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--cache-gb", "-1"],
+        ["--cache-gb", "-1"],
+    ),
+    "a share of weights above one": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--wise-alpha", "1.5"],
+        ["--wise-alpha", "1.5"],
+    ),
+    "a share of weights that is no number": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--wise-alpha", "half"],
+        ["--wise-alpha", "half"],
+    ),
+    "forgetting everything": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--max-forgetting", "1"],
+        ["--max-forgetting", "1"],
+    ),
+    "an average that never moves": (lambda d: write(d, "x.csv", rows(20)), ["--ema-decay", "1"], ["--ema-decay", "1"]),
     "group column absent": (lambda d: write(d, "x.csv", rows(20)), ["--group-column", "customer"], ["customer"]),
 }
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from warmstart.train.activations import ActivationFile
 from warmstart.train.fit import Trained, fit
-from warmstart.train.frozen_trunk import Cuts, FrozenTrunk, NotCacheableError
+from warmstart.train.frozen_trunk import Cuts, FrozenTrunk, NotCacheableError, _skippable
 from warmstart.train.job import Rows
 from warmstart.train.rates import RatePlan
 from warmstart.train.trainer import WarmstartTrainer
@@ -68,7 +68,7 @@ def _freeze(model: nn.Module, groups) -> None:
 
 def _deep(model: nn.Module, groups, place: int) -> list[nn.Module]:
     """Modules inside closed groups, which must not run when the cache answers."""
-    names = [path for group in groups[: place + 1] if group.name != "embeddings" for path in group.modules]
+    names = [path for group in groups[: place + 1] for path in _skippable(model, group)]
     return [child for path in names for child in model.get_submodule(path).children()]
 
 
