@@ -107,7 +107,7 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group], plan: RatePlan) 
                         "params": chosen,
                         "lr": rate,
                         "weight_decay": plan.weight_decay if decays else 0.0,
-                        "group": f"{group.tower}/{group.name}" if group.tower else group.name,
+                        "group": group.label,
                         "opens_at": opens,
                     }
                 )
