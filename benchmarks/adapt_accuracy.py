@@ -34,6 +34,7 @@ def options(data: str, seed: int, strategy: str, folder: Path, **more: Any) -> d
         "seed": seed,
         "strategy": strategy,
         "time_budget": BUDGET,
+        "reference_data": "none",  # the peers do not measure what they forget
         "cache_dir": str(folder / "cache"),
         "output_dir": str(folder / "out"),
         **more,

@@ -46,6 +46,7 @@ def reviews(tmp_path: Path) -> Path:
 def _own_cache(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Features go to a folder of the test's own; tests marked `real` use the real cache, where the samples are."""
+    """Features go to a folder of the test's own, and no sample is fetched; tests marked `real` use the real cache."""
     if request.node.get_closest_marker("real") is None:
         monkeypatch.setenv("WARMSTART_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -12,12 +12,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from warmstart.core.records import (
+    Ability,
     BackboneCard,
     ClassScores,
     Evidence,
     Finding,
     Floor,
     Forecast,
+    Forgetting,
+    GroupDrift,
     GroupRow,
     Interval,
     Mistake,
@@ -102,6 +105,14 @@ def group_rows(opens=None, peak: float = 2e-4, trainable: bool = True):
                  (f"{name}.weight", f"{name}.bias"))
         for place, (name, size) in enumerate(zip(GROUPS, sizes, strict=True))
     )  # fmt: skip
+
+
+def drifted(kept: float = 0.71, tower: str = "", **changes) -> Forgetting:
+    abilities = (Ability("perplexity", 21.3, 35.04, False), Ability("zero-shot accuracy", 0.61, 0.5234, True))
+    groups = tuple(
+        GroupDrift(tower, name, place, 1 - 0.06 * place, 0.01 + 0.02 * place) for place, name in enumerate(GROUPS[:-1])
+    )
+    return dataclasses.replace(Forgetting("film titles", 256, kept, abilities, groups), **changes)
 
 
 OPENS = [0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
@@ -203,11 +214,12 @@ def adapt_record() -> RunRecord:
     runs = (
         run("zero_shot", accuracy=0.61, seconds=9.1, memory=610, trainable=0),
         run("linear_probe", accuracy=0.81, seconds=11.4, memory=640, trainable=2_310, note="C = 3.2 by validation"),
-        run("fine_tune", accuracy=0.862, seconds=171.0, memory=1240, history=history(0.87), groups=group_rows()),
+        run("fine_tune", accuracy=0.862, seconds=171.0, memory=1240, history=history(0.87), groups=group_rows(),
+            forgetting=drifted()),
         run("progressive", accuracy=0.852, seconds=209.0, memory=1190, status="stopped", note="time budget ended it",
             history=history(0.86, opens=OPENS, seed=1), groups=group_rows(OPENS)),
         run("lora", accuracy=0.845, seconds=188.0, memory=980, trainable=297_222, note="r = 8",
-            history=history(0.85, groups=("lora", "head"), seed=2)),
+            history=history(0.85, groups=("lora", "head"), seed=2), forgetting=drifted(0.93, tower="text")),
         run("scratch", status="skipped", note="would need 3,100 s of 300 s", test=None, validation=math.nan,
             seconds=0.0, memory=math.nan, trainable=0),
     )  # fmt: skip
@@ -259,7 +271,7 @@ def compare_record() -> RunRecord:
         runs += [
             run("linear_probe", seed, 0.815 + shift / 2, 11.0 + place, 640.0, 2_310),
             run("fine_tune", seed, 0.862 + shift, 171.0 + place, 1240.0, history=history(0.87 + shift, seed=seed),
-                groups=group_rows()),
+                groups=group_rows(), forgetting=drifted(0.6 + shift)),
             run("progressive", seed, 0.858 - shift, 209.0, 1190.0, groups=group_rows(OPENS),
                 history=history(0.865, opens=OPENS, seed=seed + 9)),
             run("scratch", seed, 0.56 + 2 * shift, 160.0, 1200.0, history=history(0.58 + shift, seed=seed + 5),
@@ -359,6 +371,16 @@ def broken_record() -> RunRecord:
     runs = (
         run("fine_tune", test=bare, seconds=math.nan, memory=math.nan, history=(Point(0, 0.0, 0.0),)),
         run("lora", test=None, status="stopped", history=(Point(1, 0.1, 1.0, loss=math.nan, rates={"head": 0.0}),)),
+        run(
+            "scratch",
+            forgetting=drifted(
+                math.nan,
+                abilities=(Ability("perplexity", 9.0, math.nan, False),),
+                rows=11,
+                notes=("No head.",),
+                groups=(GroupDrift("", "stem", 0, math.nan, math.nan), GroupDrift("", "layer.0", 1, 0.5, math.nan)),
+            ),
+        ),
     )
     return dataclasses.replace(
         adapt_record(),

@@ -60,6 +60,8 @@ def test_limitations_name_findings_and_weak_classes(records):
     assert "845 rows have no text. They were left out." in part
     assert "Fewer than 30 training rows: Trend (4)." in part
     assert "F1 below 60.0 %: Trend (19.0 %)." in part
+    assert "Fine-tuning keeps 71 % of each reference row's 10 nearest neighbours." in part
+    assert "neighbours" not in render_card(records["images"], "x")
 
 
 def test_hostile_texts_stay_texts(records):

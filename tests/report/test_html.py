@@ -107,6 +107,30 @@ def test_headline_states_chosen_accuracy_floor_and_seconds(pages):
     assert "171 s for the chosen strategy" in text
 
 
+def test_what_was_kept_of_the_original_is_told(pages, records):
+    text = Page(pages["adapt"]).text
+    assert "Fine-tuning keeps 71 % of each reference row's 10 nearest neighbours." in text
+    assert "Measured on 256 rows: film titles; features that have nothing in common" in text
+    assert "would keep 4 %." in text
+    assert "Perplexity went from 21.3 to 35.0; lower is better." in text
+    assert "Zero-shot accuracy went from 61.0 % to 52.3 %; higher is better." in text
+    assert "The group that changed most is layer.5: CKA 0.64, weights moved by 13.0 % of their length." in text
+    assert "The group that changed most is text/layer.5" in text
+    assert text.count("CKA with the original") == 2  # the table of each strategy that has one
+    assert "Fine-tuning keeps 60 % of each" in Page(pages["compare"]).text  # the mean of three seeds
+    broken = Page(pages["broken"]).text
+    assert "Measured on 11 rows: film titles." in broken
+    assert "The group that changed most is layer.0: CKA 0.50." in broken
+    assert "No head." in broken
+    for name in ("images", "minimal"):
+        assert "What it kept of the original" not in Page(pages[name]).text
+    hostile = dataclasses.replace(records["adapt"].run_of("fine_tune").forgetting, reference=HOSTILE, notes=(HOSTILE,))
+    run = dataclasses.replace(records["adapt"].run_of("fine_tune"), forgetting=hostile)
+    markup = render_report(dataclasses.replace(records["adapt"], runs=(run,), mistakes=()))
+    assert "<script" not in markup
+    assert Page(markup).text.count(HOSTILE) == 2
+
+
 def test_plan_forecasts_data_and_model_are_shown(records, pages):
     record = records["adapt"]
     text = Page(pages["adapt"]).text

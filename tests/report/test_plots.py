@@ -7,7 +7,7 @@ import math
 import re
 from xml.etree import ElementTree
 
-from warmstart.core.records import Interval, Point
+from warmstart.core.records import GroupDrift, Interval, Point
 from warmstart.report import plots, training_plots
 from warmstart.report.confusion import confused_pairs, row_shares
 from warmstart.report.summary import best_floor, by_accuracy, summary_rows
@@ -70,6 +70,25 @@ def test_identifiers_follow_the_prefix(records):
     identifiers = re.findall(r' id="([^"]*)"', drawn)
     assert identifiers
     assert all(name.startswith("c-") for name in identifiers)
+
+
+def test_drift_has_a_point_for_every_group_and_a_line_for_each_seed(records):
+    runs = [run for run in records["compare"].runs if run.strategy == "fine_tune"]
+    drawn = training_plots.drift(runs, "d")
+    assert strokes(drawn, "var(--accent") == 3
+    assert strokes(drawn, "var(--warm") == 3
+    shown = texts(drawn)
+    for name in ("embeddings", "layer.0", "layer.5", "likeness of activations, CKA"):
+        assert name in shown
+    assert "head" not in shown
+    assert "text/layer.3" in texts(training_plots.drift([run_of(records["adapt"], "lora")], "d"))
+    assert training_plots.drift([run_of(records["adapt"], "progressive")], "d") is None
+    many = dataclasses.replace(
+        runs[0].forgetting,
+        groups=tuple(GroupDrift("", f"layer.{i}", i, 0.9, 0.0) for i in range(60)),
+    )
+    named = texts(training_plots.drift([dataclasses.replace(runs[0], forgetting=many)], "d"))
+    assert 8 <= sum(text.startswith("layer.") for text in named) <= 14
 
 
 def test_curves_have_two_losses_and_a_score_for_each_seed(records):

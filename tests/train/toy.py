@@ -29,7 +29,7 @@ from warmstart.strategies.protocol import Rows as AdaptRows
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.job import LossPlan, Rows, TrainJob
 from warmstart.train.rates import RatePlan
-from warmstart.train.unfreezing import ALL_OPEN, Unfreezing, group_label
+from warmstart.train.unfreezing import ALL_OPEN, Unfreezing
 
 LABELS = ("red", "green", "blue")
 WORDS = ["[PAD]", "[UNK]", "a", "photo", "the", "of", *LABELS, *(f"w{i}" for i in range(31))]
@@ -110,7 +110,7 @@ def given(model: nn.Module, opens: tuple[float, ...]) -> Unfreezing:
     """An opening for each group of a model, as fractions of training; 1 for never. Without any, all are open."""
     if not opens:
         return ALL_OPEN
-    labels = [group_label(group) for group in groups_of(model)]
+    labels = [group.label for group in groups_of(model)]
     return Unfreezing("given", opens_at={label: at for label, at in zip(labels, opens, strict=True) if at < 1})
 
 

@@ -43,6 +43,7 @@ def result(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
         num_train_epochs=2,
         bf16="false",
         cache_dir=str(folder / "cache"),
+        reference_data=str(write_rows(folder / "other.csv", 60, seed=7)),
         output_dir=str(folder / "out"),
     )
     return folder / "out"
@@ -179,6 +180,7 @@ def options(tiny_model: Path, data: Path, out: Path) -> dict[str, object]:
         "strategy": "fine_tune",
         "bf16": "false",
         "max_steps": 4,
+        "reference_data": "none",
         "output_dir": str(out),
     }
 

@@ -22,6 +22,7 @@ def options(tiny_model: Path, reviews: Path, out: Path) -> dict[str, object]:
         "bf16": "false",
         "max_steps": 3,
         "seeds": 2,
+        "reference_data": "none",
         "output_dir": str(out),
     }
 

@@ -74,6 +74,25 @@ def load_trunk(folder: Path, trust_remote_code: bool, pooling: str | None) -> Pr
     return trunk
 
 
+def load_whole(loader: Any, folder: Path, **settings: Any) -> PreTrainedModel:
+    """The pretrained model with the head that it was trained with, in float32.
+
+    Args:
+        loader: the auto class of its kind.
+        folder: where the checkpoint is.
+        settings: more for the loader.
+
+    Raises:
+        ModelError: when it does not load, or lacks any of its weights.
+    """
+    found, info = _load(loader, folder, **settings)
+    absent = sorted(info["missing_keys"]) + [str(key) for key in info["mismatched_keys"]]
+    if absent:
+        raise ModelError(f"The checkpoint lacks weights of the head that it was trained with ({absent[0]}).")
+    model: PreTrainedModel = found
+    return model
+
+
 def load_classifier(folder: Path) -> Classifier:
     """The classifier in a result folder."""
     model, info = _load(Classifier, folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,16 +83,40 @@ def inference_copy(model: Classifier, dtype: torch.dtype, device: torch.device) 
     return clone
 
 
-def batches(lengths: np.ndarray) -> list[np.ndarray]:
-    """Rows in batches of equal cost, longest first, so that padding and the first batch's memory are known early."""
+def batches(lengths: np.ndarray, tokens: int = TOKENS_PER_BATCH) -> list[np.ndarray]:
+    """Rows in batches of equal cost, longest first, so that padding and the first batch's memory are known early.
+
+    Args:
+        lengths: of the rows, (rows,): tokens, or 1 for images.
+        tokens: in a batch of texts, at most; at least one row whatever its length.
+    """
     order = np.argsort(-lengths, kind="stable")
     images = bool(len(lengths)) and int(lengths.max()) == 1
     out, start = [], 0
     while start < len(order):
-        size = IMAGES_PER_BATCH if images else max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
+        size = IMAGES_PER_BATCH if images else max(1, tokens // int(lengths[order[start]]))
         out.append(order[start : start + size])
         start += size
     return out
+
+
+def ready_batches(
+    runner: Classifier, inputs: Inputs, device: torch.device, tokens: int = TOKENS_PER_BATCH
+) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+    """Rows (batch,) and the model's arguments for them, where the model is and in its trunk's type.
+
+    Args:
+        runner: from `inference_copy`.
+        inputs: encoded rows.
+        device: where the runner is.
+        tokens: see `batches`.
+    """
+    dtype = next(runner.backbone.parameters()).dtype
+    for rows in batches(inputs.lengths, tokens):
+        batch = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(dtype)
+        yield rows, batch
 
 
 def forward(
@@ -116,15 +140,11 @@ def forward(
     """
     device = best_device() if device is None else device
     runner = inference_copy(model, fast_dtype(device) if dtype is None else dtype, device)
-    trunk_dtype = next(runner.backbone.parameters()).dtype
     features = np.zeros((len(inputs), model.feature_size), dtype=np.float32)
     logits = np.zeros((len(inputs), model.config.num_labels), dtype=np.float32)
     start, done = time.perf_counter(), 0
     with torch.inference_mode():
-        for rows in batches(inputs.lengths):
-            batch = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
-            if "pixel_values" in batch:
-                batch["pixel_values"] = batch["pixel_values"].to(trunk_dtype)
+        for rows, batch in ready_batches(runner, inputs, device):
             context = contextlib.nullcontext() if around is None else around(runner, rows.tolist(), batch)
             with context:
                 found = runner.features(**batch)

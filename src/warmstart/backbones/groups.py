@@ -56,6 +56,11 @@ class Group:
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
 
+    @property
+    def label(self) -> str:
+        """The name that tells the group from every other one of the model: "layer.3", or "vision/layer.3"."""
+        return f"{self.tower}/{self.name}" if self.tower else self.name
+
 
 class _Item(NamedTuple):
     """A parameter, or a leaf module without parameters (a dropout, an activation)."""

@@ -33,6 +33,7 @@ from warmstart.backbones.checkpoint import (
 from warmstart.backbones.classifier import POOLINGS, Classifier, ClassifierConfig, drop_unused_pooler
 from warmstart.backbones.image_inputs import ImagePreprocessor
 from warmstart.backbones.packaged import efficientnet_lite0, gguf_decoder
+from warmstart.backbones.pretraining_head import PretrainingHead, gguf_head_loader, head_loader
 from warmstart.backbones.resolve import Source, resolve
 from warmstart.backbones.sentence_folder import Stated
 from warmstart.backbones.text_inputs import Preprocessor, TextPreprocessor
@@ -57,6 +58,7 @@ class Backbone:
     whole: PreTrainedModel  # the trunk; of a two-tower model, both towers
     embed_labels: Callable[[Sequence[str]], torch.Tensor] | None = None  # texts → (texts, features), unit length
     logit_scale: float = 20.0  # cosine → logit, for zero-shot
+    pretraining_head: Callable[[], PretrainingHead] | None = None  # loads a language model's own head
 
     def classifier(self, labels: Sequence[str], modality: str, *, pretrained: bool = True) -> Classifier:
         """A fresh classifier on a copy of the pretrained trunk (or on random weights, from the global generator)."""
@@ -116,7 +118,9 @@ def backbone_from_source(
         return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
     if source.format == "gguf":
         trunk, tokenizer = gguf_decoder(source.path)
-        return _text_backbone(source, trunk, tokenizer, Stated(), pooling, max_length)
+        backbone = _text_backbone(source, trunk, tokenizer, Stated(), pooling, max_length)
+        backbone.pretraining_head = gguf_head_loader(source.path, tokenizer)
+        return backbone
     folder = source.path
     stated = sentence_folder.read(folder)
     trunk_folder = folder / stated.trunk if stated.trunk else folder
@@ -132,7 +136,9 @@ def backbone_from_source(
         processor = read_image_processor(trunk_folder, trust_remote_code)
         return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
     tokenizer = read_tokenizer(trunk_folder, trust_remote_code)
-    return _text_backbone(source, trunk, tokenizer, stated, pooling, max_length)
+    backbone = _text_backbone(source, trunk, tokenizer, stated, pooling, max_length)
+    backbone.pretraining_head = head_loader(trunk_folder, config, tokenizer, trust_remote_code)
+    return backbone
 
 
 def _is_image(trunk: PreTrainedModel) -> bool:

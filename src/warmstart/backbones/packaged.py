@@ -38,6 +38,17 @@ def efficientnet_lite0(path: Path) -> tuple[PreTrainedModel, Any]:
 def gguf_decoder(package: Path) -> tuple[PreTrainedModel, Any]:
     """A decoder from the GGUF file that a package carries in parts, dequantised by transformers to float32.
 
+    Raises:
+        ModelError: see `gguf_file`.
+    """
+    file = gguf_file(package)
+    trunk = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    return trunk, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+
+
+def gguf_file(package: Path) -> Path:
+    """The file that a package carries in parts, put together in the cache.
+
     Args:
         package: folder of the package, whose module assembles the file and checks its digest.
 
@@ -47,10 +58,9 @@ def gguf_decoder(package: Path) -> tuple[PreTrainedModel, Any]:
     if importlib.util.find_spec("gguf") is None:
         raise ModelError("Reading a GGUF file needs the package gguf: pip install 'warmstart[offline-llm]'.")
     module = importlib.import_module(package.name)
-    target = cache_root() / "gguf" / module.MODEL_NAME
+    target: Path = cache_root() / "gguf" / module.MODEL_NAME
     try:
         module.assemble(target)
     except (ImportError, FileNotFoundError) as error:
         raise ModelError(f"The packages with the parts of {package.name} are not all installed: {error}.") from error
-    trunk = AutoModel.from_pretrained(target.parent, gguf_file=target.name, dtype=torch.float32)
-    return trunk, AutoTokenizer.from_pretrained(target.parent, gguf_file=target.name)
+    return target

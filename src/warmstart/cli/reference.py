@@ -34,7 +34,13 @@ options, with underscores for dashes.
 - `warmstart --version` shows the version, `warmstart COMMAND --help` a command's options.
 """
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
-_HEADINGS = {"DataOptions": "Data", "ModelOptions": "Model", "TrainOptions": "Training", "OutputOptions": "Output"}
+_HEADINGS = {
+    "DataOptions": "Data",
+    "ModelOptions": "Model",
+    "TrainOptions": "Training",
+    "ReferenceOptions": "Forgetting",
+    "OutputOptions": "Output",
+}
 
 
 def render() -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from warmstart.cli.console import output
 from warmstart.report import formats
+from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def show_adapt(result: AdaptResult, verbose: bool) -> None:
     if record.plan is not None:
         _reasons(record.plan)
     output.print(_comparison(record, several=False))
+    _kept(record)
     if verbose:
         for run in record.runs:
             if run.groups:
@@ -50,6 +52,7 @@ def show_compare(result: CompareResult, verbose: bool) -> None:
             f"{formats.points(pair.difference.value)} points "
             f"\\[{formats.points(low)}, {formats.points(high)}], {verdict}"
         )
+    _kept(result.record)
     if verbose:
         for run in result.record.runs:
             if run.groups and run.seed == result.record.runs[0].seed:
@@ -112,6 +115,14 @@ def show_sample(result: SampleSummary, verbose: bool) -> None:
     output.print(f"{result.rows:,} rows: {escape(result.output)}")
     if verbose:
         output.print(", ".join(result.columns))
+
+
+def _kept(record: RunRecord) -> None:
+    """One line for each strategy whose forgetting was measured."""
+    for name in dict.fromkeys(run.strategy for run in record.runs):
+        line = kept_sentence([run for run in record.runs if run.strategy == name])
+        if line:
+            output.print(escape(line))
 
 
 def _reasons(plan: Plan) -> None:

@@ -159,6 +159,17 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceOptions:
+    """On which rows to measure what a trained strategy forgets."""
+
+    reference_data: str | None = option(
+        None,
+        "Rows unlike --data to measure forgetting on; the same kinds of files, labels are not needed. `none` measures "
+        "nothing. Default: rows of a sample package.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Where the result goes."""
 
@@ -168,7 +179,7 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptOptions(OutputOptions, TrainOptions, ModelOptions, DataOptions):
+class AdaptOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, DataOptions):
     """Options of `adapt`."""
 
     strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
@@ -178,7 +189,7 @@ class AdaptOptions(OutputOptions, TrainOptions, ModelOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(OutputOptions, TrainOptions, ModelOptions, DataOptions):
+class CompareOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, DataOptions):
     """Options of `compare`."""
 
     strategies: str = option("all", f"Comma-separated: {', '.join(STRATEGIES)}; or all.")

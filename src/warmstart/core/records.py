@@ -213,6 +213,39 @@ class Remedy(Record):
 
 
 @dataclass(frozen=True)
+class Ability(Record):
+    """What the model could do before it was adapted, on the reference rows: before and after."""
+
+    name: str  # "perplexity", "masked-token loss" (nats a token) or "zero-shot accuracy"
+    before: float
+    after: float
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class GroupDrift(Record):
+    """How far one group of layers went from the original. Depth 0 is next to the input."""
+
+    tower: str
+    group: str
+    depth: int
+    cka: float  # linear CKA of its activations on the reference rows; 1: the same up to rotation and scale
+    weight_distance: float  # length of the change of its weights, as a share of their length
+
+
+@dataclass(frozen=True)
+class Forgetting(Record):
+    """What an adapted model kept of the original, measured on reference rows that have nothing to do with the task."""
+
+    reference: str  # what the rows are
+    rows: int
+    neighbours_kept: float  # share of each row's ten nearest rows that are still among its ten nearest
+    abilities: tuple[Ability, ...]
+    groups: tuple[GroupDrift, ...]  # input to output, tower after tower; without the head
+    notes: tuple[str, ...] = ()  # what was not measured, and why
+
+
+@dataclass(frozen=True)
 class StrategyRun(Record):
     """One strategy, one seed: what it was told, what it gave, what it cost."""
 
@@ -229,6 +262,7 @@ class StrategyRun(Record):
     history: tuple[Point, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    forgetting: Forgetting | None = None  # of trained strategies
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,35 @@ def roles_of(card: TaskCard, *, labelled: bool) -> Roles:
     return Roles(card.modality, {role: column for role, column in card.columns.items() if role in wanted})
 
 
+def roles_of_reference(source: Source, card: TaskCard, defaults: dict[str, str]) -> Roles:
+    """The roles of rows that serve as a reference: the task's columns where they are there, else guessed.
+
+    Args:
+        source: the rows.
+        card: the task, which fixes what is read: texts or images.
+        defaults: a sample's own columns.
+
+    Raises:
+        DataError: when no column stands out as the input.
+    """
+    there = {role: name for role, name in card.columns.items() if name in source.columns and role != "group"}
+    columns = {**defaults, **there}
+    if not {"text", "text_pair"} <= set(columns):
+        columns.pop("text_pair", None)
+    profiles = _profiles(source)
+    if "label" not in columns:
+        labels = [profile.name for profile in profiles if profile.name.strip().lower() in _LABEL_NAMES]
+        columns |= {"label": labels[0]} if labels else {}
+    if card.modality != "image":
+        if "text" not in columns:
+            columns["text"] = _guess_text(_free(profiles, columns), source)
+        return Roles(_modality(columns), columns)
+    image = columns["image"] if "image" in columns else _guess_image(profiles, source)
+    if image is None:
+        raise _none("holds images", "--image-column", source)
+    return Roles("image", {role: name for role, name in columns.items() if role == "label"} | {"image": image})
+
+
 def require(columns: Iterable[str], source: Source) -> None:
     """Refuse a source that lacks a column.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from warmstart.core.records import Interval, RunRecord, Scores, TaskCard
-from warmstart.report import formats
+from warmstart.report import forgetting, formats
 from warmstart.report.front_matter import Value, front_matter
 from warmstart.report.summary import SummaryRow, best_floor, scored_run, summary_rows
 
@@ -176,6 +176,9 @@ def _limitations(record: RunRecord, scores: Scores | None) -> str:
         if weak:
             named = _listed([f"{c.label} ({formats.percent(c.f1)})" for c in weak])
             lines.append(f"F1 below {formats.percent(_WEAK_F1)}: {named}.")
+    kept = forgetting.kept_sentence([run for run in record.runs if run.strategy == record.chosen][:1])
+    if kept:
+        lines.append(f"{plain(kept)} What it could do beyond this task may be worse than before.")
     lines.append("Rows unlike the training data may be classified with unwarranted confidence.")
     return "## Limitations\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 

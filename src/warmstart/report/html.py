@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from warmstart.core.records import RunRecord, Scores, StrategyRun, TaskCard
-from warmstart.report import confusion, formats, plots, training_plots
+from warmstart.report import confusion, forgetting, formats, plots, training_plots
 from warmstart.report.summary import SummaryRow, best_floor, by_accuracy, scored_run, summary_rows
 from warmstart.report.verdict import difference_rows, give_verdict
 
@@ -42,13 +42,16 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Training:
-    """How one strategy learned: its runs with a history or groups, and their charts."""
+    """How one strategy learned and what it forgot: its runs, and their charts."""
 
     strategy: str
     runs: tuple[StrategyRun, ...]
     curves: Markup | None
     rates: Markup | None
     groups: StrategyRun | None
+    drift: Markup | None
+    kept: tuple[str, ...]  # what it kept of the original, in sentences
+    moved: StrategyRun | None  # whose groups' drift is listed
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,12 @@ def _training(record: RunRecord, rows: Sequence[SummaryRow]) -> list[Training]:
         curves = training_plots.curves(runs, record.metric, limits, f"curves-{place}")
         rates = training_plots.rates(drawn, f"rates-{place}") if drawn is not None else None
         groups = next((run for run in runs if run.groups), None)
-        if curves or rates or groups:
-            found.append(Training(row.name, runs, _markup(curves), _markup(rates), groups))
+        drift = training_plots.drift(runs, f"drift-{place}")
+        kept = forgetting.sentences(runs)
+        moved = next((run for run in runs if run.forgetting is not None and run.forgetting.groups), None)
+        if curves or rates or groups or kept:
+            learned = (_markup(curves), _markup(rates), groups)
+            found.append(Training(row.name, runs, *learned, _markup(drift), kept, moved))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The charts of a training run: losses and scores over the steps, and the learning rate of each group.
+"""The charts of a training run: losses and scores over the steps, and of each group its rate and how far it went.
 
 Records in, SVG text out, no state. Charts of results are in `plots`; markup is left to `svg`.
 """
@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from warmstart.core.records import GroupRow, Point, StrategyRun
+from warmstart.core.records import GroupDrift, GroupRow, Point, StrategyRun
 from warmstart.report import formats, svg
 
 Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps and values, both (moments,)
@@ -110,6 +110,44 @@ def rates(run: StrategyRun, ident: str) -> str | None:
     return svg.to_svg(figure, ident, f"Learning rate of each group during {formats.strategy_name(run.strategy)}")
 
 
+def drift(runs: Sequence[StrategyRun], ident: str) -> str | None:
+    """How far each group went from the original, input to output: CKA above, the change of the weights below.
+
+    Args:
+        runs: of one strategy; one line a seed.
+        ident: prefix of the identifiers.
+
+    Returns:
+        SVG, or None when forgetting was not measured.
+    """
+    found = [run.forgetting.groups for run in runs if run.forgetting is not None and run.forgetting.groups]
+    if not found:
+        return None
+    names = [drift_name(row) for row in found[0]]
+    lines = [rows for rows in found if [drift_name(row) for row in rows] == names]
+    figure = svg.new_figure(PANEL, HEIGHT)
+    boxes = ((46 / PANEL, bottom / HEIGHT, 1 - 60 / PANEL, 88 / HEIGHT) for bottom in (228, 106))
+    alike, moved = (figure.add_axes(box) for box in boxes)
+    alpha = 1.0 if len(lines) == 1 else 0.6
+    for rows in lines:
+        for axes, values, colour in (
+            (alike, [row.cka for row in rows], svg.ACCENT),
+            (moved, [100 * row.weight_distance for row in rows], svg.WARM),
+        ):
+            axes.plot(range(len(names)), values, color=colour, linewidth=2, alpha=alpha, marker="o", markersize=4)
+    alike.set_ylim(0, 1.04)
+    largest = [100 * row.weight_distance for rows in lines for row in rows if formats.finite(row.weight_distance)]
+    moved.set_ylim(0, 1.12 * max(largest) if largest and max(largest) > 0 else 1.0)
+    _drift_frame(alike, "likeness of activations, CKA", [])
+    _drift_frame(moved, "change of weights, % of their length", names)
+    return svg.to_svg(figure, ident, f"How far {formats.strategy_name(runs[0].strategy)} moved each group")
+
+
+def drift_name(row: GroupDrift) -> str:
+    """A group's name, with its tower where there are several."""
+    return f"{row.tower}/{row.group}" if row.tower else row.group
+
+
 def ordered_groups(run: StrategyRun) -> list[str]:
     """The names under which rates were recorded, from input to output where the group table tells the order."""
     recorded = list(dict.fromkeys(name for point in run.history for name in point.rates or {}))
@@ -200,6 +238,19 @@ def _rate_key(axes: Axes, names: Sequence[str], learns: Sequence[bool]) -> None:
             text = svg.clean(name, 15) + ("" if learns[place] else " (frozen)")
             axes.text(1.105, y, text, transform=axes.transAxes, color=svg.INK if learns[place] else svg.MUTED,
                       va="center_baseline", fontsize=11, parse_math=False)  # fmt: skip
+
+
+def _drift_frame(axes: Axes, title: str, names: Sequence[str]) -> None:
+    """Quiet axes over the groups; names, where given, stand below, at most as many as beside the rates."""
+    svg.bare(axes, bottom=True)
+    axes.set_title(title, loc="left", fontsize=12, color=svg.MUTED, pad=8)
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.grid(axis="y", color=svg.GRID, linewidth=1)
+    step = max(1, -(-len(names) // _KEYED_GROUPS))
+    shown = range(0, len(names), step)
+    labels = [svg.clean(names[place], 14) for place in shown]
+    axes.set_xticks(list(shown), labels, rotation=90, color=svg.INK, fontsize=11, parse_math=False)
+    axes.margins(x=0.04)
 
 
 def _depth_colour(place: int, groups: int) -> str:

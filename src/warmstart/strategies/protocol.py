@@ -17,6 +17,7 @@ from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
 from warmstart.core.records import GroupRow, Modality, Point, Remedy
 from warmstart.train.class_weights import balanced_class_weights
+from warmstart.train.forgetting import Reference
 from warmstart.train.unfreezing import Unfreezing
 
 
@@ -101,6 +102,7 @@ class Context:
     reserve: float  # seconds to keep for what follows
     progress: Callable[[int, int, str], None] | None = None
     templates: tuple[str, ...] = ()
+    reference: Reference | None = None  # rows that have nothing to do with the task, seen by the original
 
     def class_weights(self) -> np.ndarray | None:
         """Inverse frequencies, (classes,), averaging 1 over the rows; None when classes are not weighed."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from warmstart.backbones.groups import Group
 from warmstart.core.records import Record
-from warmstart.train.unfreezing import ALL_OPEN, Unfreezing, group_label, named_groups
+from warmstart.train.unfreezing import ALL_OPEN, Unfreezing, named_groups
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def group_rates(groups: Sequence[Group], plan: RatePlan) -> tuple[float, ...]:
             top[group.tower] = max(top.get(group.tower, 0), group.depth)
     rates = []
     for group in groups:
-        if group_label(group) in given:
-            rates.append(given[group_label(group)])
+        if group.label in given:
+            rates.append(given[group.label])
         elif group.name == "head":
             rates.append(plan.head_learning_rate)
         else:
@@ -106,7 +106,7 @@ def optimizer_groups(model: nn.Module, groups: Sequence[Group], plan: RatePlan) 
                         "params": chosen,
                         "lr": rate,
                         "weight_decay": decay if decays else 0.0,
-                        "group": group_label(group),
+                        "group": group.label,
                         "place": place,
                     }
                 )

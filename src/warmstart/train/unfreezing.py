@@ -43,7 +43,7 @@ class Unfreezing(Record):
         last = max(order, default=0)
         if self.kind == "given":
             given = named_groups(groups, self.opens_at, "--unfreeze")
-            return tuple(given.get(group_label(group), 1.0) for group in groups)
+            return tuple(given.get(group.label, 1.0) for group in groups)
         if self.kind == "stages":
             return tuple(self.share * stage / last if last else 0.0 for stage in order)
         if self.kind == "plateau":
@@ -147,18 +147,13 @@ def opening_step(total: int, opens: float) -> int:
     return math.ceil(opens * total - 1e-9)
 
 
-def group_label(group: Group) -> str:
-    """A group's name as users see and give it: "layer.3", or "text/layer.3" in a model of several towers."""
-    return f"{group.tower}/{group.name}" if group.tower and group.name != "head" else group.name
-
-
 def named_groups(groups: Sequence[Group], values: Mapping[str, float], option: str) -> dict[str, float]:
     """Values by group label.
 
     Raises:
         SettingError: a name is that of no group.
     """
-    known = {group_label(group) for group in groups}
+    known = {group.label for group in groups}
     for name in values:
         if name not in known:
             raise SettingError(f"{option}: the model has no group {name!r}; its groups are {', '.join(sorted(known))}.")

@@ -21,6 +21,7 @@ from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
 from warmstart.verbs.planning import Measured, make, measure, reserve_seconds
+from warmstart.verbs.reference import add_reference, expected_seconds
 from warmstart.verbs.saving import save_result
 from warmstart.verbs.scoring import confident_mistakes, frozen_logits, keeps_plan
 from warmstart.verbs.situation import Situation, prepare
@@ -48,7 +49,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     clock = Clock(options.time_budget)
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     workspace.check()
-    situation = prepare(options, options)
+    situation = prepare(options, options, options.reference_data)
     check_strategies([options.strategy], situation, options)
     fingerprints = {"data": situation.task.card.fingerprint, "weights": situation.backbone.card.digest}
     workspace.begin(dataclasses.asdict(options), fingerprints)
@@ -56,6 +57,8 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     measured = measure(situation, options, options.validation_size, options.seed)
     plan = _plan(workspace, clock, situation, measured, options)
     reporter().say(f"Plan: {plan.strategy}. {' '.join(plan.reasons[:1])}")
+    if plan.strategy in TRAINED:
+        add_reference(situation, options.reference_data, options.time_budget, options.seed)
     finished = _run(workspace, clock, situation, measured, plan, options)
     chosen = _choose(finished, plan, options.strategy, situation, measured)
     winner = finished[chosen]
@@ -76,7 +79,9 @@ def _plan(workspace: Workspace, clock: Clock, situation: Situation, measured: Me
     kept = workspace.recall("plan")
     if kept is not None:
         return Plan.from_dict(kept)
-    plan = make(situation, measured, options, clock.left(), None if options.strategy == "auto" else options.strategy)
+    asked = None if options.strategy == "auto" else options.strategy
+    aside = expected_seconds(situation, options.reference_data, options.time_budget)
+    plan = make(situation, measured, options, clock.left(), asked, aside)
     workspace.remember("plan", plan.to_dict(), clock.spent())
     return plan
 

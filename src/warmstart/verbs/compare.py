@@ -21,8 +21,9 @@ from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
-from warmstart.verbs.planning import Measured, make, measure
+from warmstart.verbs.planning import Measured, forgetting_seconds, make, measure
 from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.reference import add_reference
 from warmstart.verbs.scoring import confident_mistakes
 from warmstart.verbs.situation import Situation, prepare
 from warmstart.verbs.strategies import Bench, Finished, check_strategies, run_strategy, skipped
@@ -53,13 +54,15 @@ def compare(options: CompareOptions) -> CompareResult:
     clock = Clock()
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     workspace.check()
-    situation = prepare(options, options)
+    situation = prepare(options, options, options.reference_data)
     check_strategies(names, situation, options)
     fingerprints = {"data": situation.task.card.fingerprint, "weights": situation.backbone.card.digest}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
     measured = measure(situation, options, options.validation_size, options.seed)
     plan = make(situation, measured, options, float("inf"), None)
+    if set(names) & set(TRAINED):
+        add_reference(situation, options.reference_data, options.time_budget, options.seed)
     seeds = [options.seed + number for number in range(options.seeds)]
     entries: dict[str, list[Finished]] = {}
     for name in names:
@@ -133,11 +136,16 @@ class _Strategy:
         if budget is None or self.options.max_steps is not None:
             return wanted
         evidence = self.measured.evidence
-        each = 0.9 * budget / self._trainings(seeds) - evidence.seconds_forward * len(self.situation.test.labels)
+        each = 0.9 * budget / self._trainings(seeds) - self._afterwards()
         epoch = evidence.seconds_train * len(self.measured.fit)
         epoch += evidence.seconds_forward * len(self.measured.validation) + 1.0
         fitting = each / epoch
         return min(wanted, float(int(fitting))) if fitting >= 1 else None
+
+    def _afterwards(self) -> float:
+        """Seconds that follow each training: scoring the test rows, and measuring what was forgotten."""
+        scoring = self.measured.evidence.seconds_forward * len(self.situation.test.labels)
+        return scoring + (forgetting_seconds(self.situation) if self.name in TRAINED else 0.0)
 
     def _settings(self, rate: float, epochs: float | None) -> Settings:
         settings = settings_for(
@@ -176,7 +184,7 @@ class _Strategy:
             validation=self.situation.labelled.take(places[1]),
             seed=seed,
             clock=clock,
-            reserve=reserve + self.measured.evidence.seconds_forward * len(self.situation.test.labels),
+            reserve=reserve + self._afterwards(),
             stage=lambda name: self.workspace.stage(key),
         )
         title = f"{self.name}, seed {seed}, rate {settings.learning_rate:.1e}" if self.name in TRAINED else self.name

@@ -92,7 +92,12 @@ def measure(situation: Situation, options: TrainOptions, validation_size: float,
 
 
 def make(
-    situation: Situation, measured: Measured, options: TrainOptions, seconds_left: float, strategy: str | None
+    situation: Situation,
+    measured: Measured,
+    options: TrainOptions,
+    seconds_left: float,
+    strategy: str | None,
+    aside: float = 0.0,
 ) -> Plan:
     """Decide, or lay out what the user decided.
 
@@ -102,11 +107,12 @@ def make(
         options: what the user fixed.
         seconds_left: of the time budget; infinite without one.
         strategy: the user's choice; None to decide.
+        aside: seconds for what else must fit when something is trained.
     """
     modality = situation.task.card.modality
     epochs = {name: _epochs(name, modality, options, len(measured.fit)) for name in TRAINED}
     budget = options.time_budget
-    spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS
+    spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS + aside
     counts = RowCounts(len(measured.fit), len(measured.validation), len(situation.test.labels))
     costs = forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
     overrides = {
@@ -141,8 +147,14 @@ def _asked_for(plan: Plan, strategy: str, costs: tuple[StrategyCost, ...]) -> Pl
 
 
 def reserve_seconds(situation: Situation) -> float:
-    """Seconds to keep after training: scoring the test rows, saving, and loading again."""
-    return _AFTERWARDS + _MARGIN * situation.seconds_forward * len(situation.test.labels)
+    """Seconds to keep after training: scoring the test rows, measuring what was forgotten, saving, loading again."""
+    scoring = situation.seconds_forward * len(situation.test.labels)
+    return _AFTERWARDS + _MARGIN * (scoring + forgetting_seconds(situation))
+
+
+def forgetting_seconds(situation: Situation) -> float:
+    """Seconds that measuring what one model forgot takes: about as long as the original took."""
+    return 0.0 if situation.reference is None else situation.reference.seconds
 
 
 def _texts(situation: Situation, side: str) -> list[str] | list[tuple[str, str]] | None:

@@ -20,10 +20,14 @@ from warmstart.core.options import DataOptions, ModelOptions, handed_over
 from warmstart.core.progress import reporter
 from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
+from warmstart.data.reference import ReferenceRows, read_reference
 from warmstart.data.task import Task, load_task
 from warmstart.strategies.protocol import Rows, Subset
 from warmstart.train.calibrate import seconds_per_training_row
+from warmstart.train.forgetting import Reference
 
+REFERENCE_OFF = "none"
+REFERENCE_ROWS = 256  # at most
 _TIMED_ROWS = 48
 
 
@@ -37,6 +41,8 @@ class Situation:
     test: Rows
     seconds_forward: float  # per row
     device: torch.device
+    reference_rows: ReferenceRows | None = None  # the user's, to measure forgetting on
+    reference: Reference | None = None  # the same or a sample's, seen by the original; once something will train
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -69,8 +75,13 @@ class Situation:
         return seconds_per_training_row(model, self.labelled.inputs, batch, bf16=bf16, device=self.device, seed=seed)
 
 
-def prepare(data: DataOptions, model: ModelOptions) -> Situation:
+def prepare(data: DataOptions, model: ModelOptions, reference_data: str | None = None) -> Situation:
     """Read and check the data, load the model, embed every row (or take the features from the cache).
+
+    Args:
+        data: the rows of the task.
+        model: where to start from.
+        reference_data: rows to measure forgetting on, if the user names any: read and checked here, too.
 
     Raises:
         DataError: the data cannot be used, with file, row and column.
@@ -78,6 +89,8 @@ def prepare(data: DataOptions, model: ModelOptions) -> Situation:
     """
     task = load_task(data, handed_over(data.data))
     show_task(task.card)
+    given = reference_data is not None and reference_data != REFERENCE_OFF
+    rows = read_reference(str(reference_data), task.card, REFERENCE_ROWS, data.seed) if given else None
     backbone = load_backbone(
         model.model,
         revision=model.revision,
@@ -97,7 +110,7 @@ def prepare(data: DataOptions, model: ModelOptions) -> Situation:
     measured = [seconds for seconds in (first, second) if seconds is not None]
     seconds_forward = max(measured) if measured else _time_forward(backbone, labelled.inputs, device)
     labelled = replace(labelled, groups=task.groups)
-    return Situation(task, backbone, labelled, test, seconds_forward, device)
+    return Situation(task, backbone, labelled, test, seconds_forward, device, rows)
 
 
 def _embed(

@@ -14,11 +14,12 @@ from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score, selection_value
 from warmstart.core.options import TrainOptions
 from warmstart.core.progress import reporter
-from warmstart.core.records import StrategyRun
+from warmstart.core.records import Forgetting, StrategyRun
 from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
 from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.strategies.trained import classifier_groups
 from warmstart.train.fit import peak_memory_mb
+from warmstart.train.forgetting import measure
 from warmstart.train.lora import choose_targets
 from warmstart.train.unfreezing import named_groups, parse_group_rates, parse_unfreezing
 from warmstart.verbs.scoring import logits_of
@@ -62,6 +63,7 @@ class Bench:
             clock=self.clock,
             reserve=self.reserve,
             progress=progress,
+            reference=self.situation.reference,
         )
 
 
@@ -93,8 +95,16 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         history=outcome.history,
         groups=outcome.groups,
         remedies=outcome.remedies,
+        forgetting=None if frozen else _forgetting(bench.situation, outcome),
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
+
+
+def _forgetting(situation: Situation, outcome: Outcome) -> Forgetting | None:
+    """What a trained model kept of the original; None without rows to measure it on."""
+    if situation.reference is None:
+        return None
+    return measure(situation.backbone.encoder, outcome.model, situation.reference)
 
 
 def skipped(name: str, seed: int, why: str) -> Finished:
