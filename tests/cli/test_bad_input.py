@@ -146,6 +146,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
         ["--max-forgetting", "1"],
         ["--max-forgetting", "1"],
     ),
+    "a bound on forgetting that nothing measures": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--max-forgetting", "0.1", "--reference-data", "none"],
+        ["--max-forgetting", "--reference-data none"],
+    ),
     "an average that never moves": (lambda d: write(d, "x.csv", rows(20)), ["--ema-decay", "1"], ["--ema-decay", "1"]),
     "group column absent": (lambda d: write(d, "x.csv", rows(20)), ["--group-column", "customer"], ["customer"]),
 }

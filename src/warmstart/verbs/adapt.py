@@ -20,7 +20,7 @@ from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
-from warmstart.verbs.planning import Measured, make, measure, reserve_seconds
+from warmstart.verbs.planning import Measured, expected_mixing, make, measure, reserve_seconds
 from warmstart.verbs.reference import add_reference, expected_seconds
 from warmstart.verbs.saving import save_result
 from warmstart.verbs.scoring import confident_mistakes, frozen_logits, keeps_plan
@@ -81,6 +81,7 @@ def _plan(workspace: Workspace, clock: Clock, situation: Situation, measured: Me
         return Plan.from_dict(kept)
     asked = None if options.strategy == "auto" else options.strategy
     aside = expected_seconds(situation, options.reference_data, options.time_budget)
+    aside += expected_mixing(situation, options, len(measured.validation), aside)
     plan = make(situation, measured, options, clock.left(), asked, aside)
     workspace.remember("plan", plan.to_dict(), clock.spent())
     return plan

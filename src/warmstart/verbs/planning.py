@@ -19,6 +19,7 @@ from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
 from warmstart.decide.rules import make_plan
 from warmstart.strategies.protocol import Context
+from warmstart.strategies.remedies import interpolation_seconds
 from warmstart.strategies.table import TRAINED, settings_for, start_of
 from warmstart.strategies.zero_shot import zero_shot
 from warmstart.train.class_weights import balanced_class_weights
@@ -144,6 +145,19 @@ def _asked_for(plan: Plan, strategy: str, costs: tuple[StrategyCost, ...]) -> Pl
         settings=settings,
         reasons=(f"You asked for {strategy}; {own}.", *plan.reasons),
     )
+
+
+def expected_mixing(situation: Situation, options: TrainOptions, validation_rows: int, reference: float) -> float:
+    """Seconds that interpolating weights after training will take.
+
+    Args:
+        situation: the task and the model.
+        options: what the user fixed.
+        validation_rows: rows that mixtures are scored on.
+        reference: seconds for measuring the reference rows twice.
+    """
+    settings = settings_for("fine_tune", situation.task.card.modality, options, fast_bf16=situation.fast_bf16)
+    return interpolation_seconds(settings, situation.seconds_forward * validation_rows, reference / 2)
 
 
 def reserve_seconds(situation: Situation) -> float:

@@ -16,6 +16,7 @@ from warmstart.core.options import TrainOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import Forgetting, StrategyRun
 from warmstart.strategies.protocol import Context, Outcome, Rows, Settings
+from warmstart.strategies.remedies import interpolation_seconds
 from warmstart.strategies.table import STRATEGY, TRAINED
 from warmstart.strategies.trained import classifier_groups
 from warmstart.train.fit import peak_memory_mb
@@ -23,7 +24,7 @@ from warmstart.train.forgetting import measure
 from warmstart.train.lora import choose_targets
 from warmstart.train.unfreezing import named_groups, parse_group_rates, parse_unfreezing
 from warmstart.verbs.scoring import logits_of
-from warmstart.verbs.situation import Situation
+from warmstart.verbs.situation import REFERENCE_OFF, Situation
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Bench:
 
     def context(self, name: str, settings: Settings, progress: Callable[[int, int, str], None] | None) -> Context:
         """The context of one strategy."""
+        reference = self.situation.reference
+        judging = self.situation.seconds_forward * len(self.validation.labels)
+        mixing = interpolation_seconds(settings, judging, 0.0 if reference is None else reference.seconds)
         return Context(
             backbone=self.situation.backbone,
             modality=self.situation.task.card.modality,
@@ -61,7 +65,7 @@ class Bench:
             seed=self.seed,
             work=self.stage(name),
             clock=self.clock,
-            reserve=self.reserve,
+            reserve=self.reserve + (mixing if name in TRAINED else 0.0),
             progress=progress,
             reference=self.situation.reference,
         )
@@ -129,12 +133,15 @@ def check_strategies(names: Sequence[str], situation: Situation, options: TrainO
 
     Raises:
         SettingError: LoRA was asked for on modules that the model does not have, or rates or openings for groups that
-            it does not have; or openings for strategies that open all groups from the start.
+            it does not have; or openings for strategies that open all groups from the start; or a bound on forgetting
+            without rows to measure it on.
     """
     rates = parse_group_rates(options.group_rates)
     unfreezing = parse_unfreezing(options.unfreeze, options.unfreeze_patience)
     if options.unfreeze != "stages" and "progressive" not in names:
         raise SettingError("--unfreeze is for the strategy progressive; name it with --strategy progressive.")
+    if options.max_forgetting is not None and getattr(options, "reference_data", None) == REFERENCE_OFF:
+        raise SettingError("--max-forgetting needs reference rows; leave out --reference-data none.")
     if rates or unfreezing.kind == "given":
         groups = classifier_groups(situation.backbone.classifier(situation.labels, situation.task.card.modality))
         named_groups(groups, rates, "--group-rates")
