@@ -16,6 +16,8 @@ from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.strategies.protocol import Outcome
 from warmstart.strategies.table import STRATEGY, TRAINED
+from warmstart.train.forgetting import take_reference
+from warmstart.train.unfreezing import Unfreezing
 
 LEARNING = ("linear_probe", *TRAINED)
 _TASKS: dict[str, toy.Task] = {}
@@ -206,3 +208,86 @@ def test_zero_shot_refuses(tmp_path: Path) -> None:
     numbers = dataclasses.replace(toy.context(task("bert"), tmp_path), labels=("0", "-1", "2.5"))
     with pytest.raises(StrategyNotPossibleError, match="bare numbers"):
         STRATEGY["zero_shot"](numbers)
+
+
+# ---- remedies against forgetting
+
+
+def test_interpolation_with_a_fixed_share(tmp_path: Path) -> None:
+    plain = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path / "plain"))
+    half = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path / "half", wise_alpha=0.5))
+    none = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path / "none", wise_alpha=0.0))
+    start, end = toy.weights(none.model), toy.weights(plain.model)
+    original = toy.weights(task("bert").backbone.encoder)
+    for name, value in toy.weights(half.model).items():
+        assert torch.allclose(value, (start[name] + end[name]) / 2, atol=1e-6), name
+        if not name.startswith("head"):
+            assert torch.equal(start[name], original[name])
+    (found,) = half.remedies
+    assert (found.name, found.setting, found.kept_with) == ("weight interpolation", 0.5, None)
+    assert [point.alpha for point in found.curve] == [0.5, 1.0]
+    assert plain.remedies == ()
+
+
+@pytest.mark.parametrize("strategy", ["fine_tune", "lora"])
+def test_a_bound_on_forgetting_is_kept(strategy: str, tmp_path: Path) -> None:
+    made = task("bert")
+    reference = take_reference(made.backbone, toy.task("bert", 40, 4).train, "other rows")
+    rates = {"learning_rate": 5e-2, "num_train_epochs": 8}  # rough enough to forget something
+    free = STRATEGY[strategy](toy.context(made, tmp_path / "free", **rates))
+    assert reference.kept_by(free.model) < 0.95
+    context = dataclasses.replace(
+        toy.context(made, tmp_path / "bound", find_alpha=True, max_forgetting=0.05, **rates), reference=reference
+    )
+    bound = STRATEGY[strategy](context)
+    assert reference.kept_by(bound.model) >= 0.95 - 1e-9
+    (found,) = bound.remedies
+    assert found.kept_with is not None
+    assert found.kept_with >= 0.95 - 1e-9
+    assert found.kept_without == pytest.approx(reference.kept_by(free.model), abs=0.03)
+    assert found.setting < 1
+
+
+def test_what_an_average_and_l2_sp_bought(tmp_path: Path) -> None:
+    found = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path, ema_decay=0.9, l2_sp=0.5))
+    drawn, averaged = found.remedies
+    assert (drawn.name, drawn.setting, drawn.validation_with) == ("L2-SP", 0.5, None)
+    assert (averaged.name, averaged.setting) == ("moving average", 0.9)
+    assert averaged.validation_with is not None
+    assert averaged.validation_without is not None
+
+
+def test_scratch_has_nothing_to_go_back_to(tmp_path: Path) -> None:
+    found = STRATEGY["scratch"](toy.context(task("bert"), tmp_path, wise_alpha=0.5, l2_sp=1.0))
+    assert found.remedies == ()
+    assert found.settings is not None
+    assert found.settings["l2_sp"] == 0
+
+
+# ---- unfreezing
+
+
+def test_progressive_opens_as_given_and_says_so(tmp_path: Path) -> None:
+    given = Unfreezing("given", opens_at={"head": 0.0, "layer.1": 0.5})
+    found = STRATEGY["progressive"](toy.context(task("bert"), tmp_path, unfreezing=given, cache_gb=1.0))
+    assert {row.group: row.opens_at for row in found.groups} == {
+        row.group: {"head": 0.0, "layer.1": 0.5}.get(row.group, 1.0) for row in found.groups
+    }
+    assert found.settings is not None
+    assert found.settings["frozen_trunk_cache"].startswith("used")
+    assert found.trainable < sum(row.parameters for row in found.groups)
+
+
+def test_progressive_by_plateaus_says_when_groups_opened(tmp_path: Path) -> None:
+    found = STRATEGY["progressive"](toy.context(task("bert"), tmp_path, unfreezing=Unfreezing("plateau")))
+    opens = [row.opens_at for row in found.groups]
+    assert opens == sorted(opens, reverse=True)
+    assert opens[-1] == 0.0
+    assert all(0 <= at <= 1 for at in opens)
+
+
+def test_rates_by_group_are_used_and_shown(tmp_path: Path) -> None:
+    found = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path, group_rates={"layer.0": 1e-9}))
+    rates = {row.group: row.learning_rate for row in found.groups}
+    assert rates["layer.0"] == 1e-9
+    assert rates["layer.1"] > 1e-9
