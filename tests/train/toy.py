@@ -133,6 +133,7 @@ def arguments(folder: Path, rows: int, **changes: Any) -> TrainingArguments:
 def settings(**changes: Any) -> Settings:
     values: dict[str, Any] = {
         "learning_rate": 2e-3,
+        "find_rate": False,
         "layer_decay": 0.8,
         "head_learning_rate": 1e-2,
         "num_train_epochs": 4,

@@ -52,8 +52,13 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     if choices:
         members = _make_enum("choice", {choice: choice for choice in choices}, type=str)
         hint = members if spec.default is not None else members | None
+    words = spec.metadata.get("words", ())
+    if words:
+        hint = str | None if spec.default is None else str
     if spec.metadata.get("argument"):
         info: Any = typer.Argument(help=text)
+    elif words:
+        info = typer.Option(help=text, parser=_number_or_word, metavar="|".join(("FLOAT", *words)))
     elif hint is bool:
         info = typer.Option(f"--{spec.name.replace('_', '-')}", help=text)
     else:
@@ -61,3 +66,11 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     default = inspect.Parameter.empty if is_required else spec.default
     annotation = Annotated[hint, info]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _number_or_word(text: str) -> float | str:
+    """A number where the text is one. Whether a word is one of the option's is checked with all other values."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -114,7 +114,8 @@ def _type(spec: dataclasses.Field[Any], hint: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    return _TYPES[hint]
+    words = "".join(f" or `{word}`" for word in spec.metadata.get("words", ()))
+    return _TYPES[hint] + words
 
 
 def _default(spec: dataclasses.Field[Any]) -> str:

@@ -25,9 +25,17 @@ STRATEGIES = ("zero_shot", "linear_probe", "fine_tune", "progressive", "lora", "
 METRICS = ("accuracy", "macro_f1", "log_loss")
 
 
-def option(default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = ()) -> Any:
-    """A field with its help text, an optional one-letter flag and the values it may take."""
-    return field(default=default, metadata={"help": text, "short": short, "choices": choices})
+AUTO = "auto"  # as a learning rate: find one
+
+
+def option(
+    default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = (), words: tuple[str, ...] = ()
+) -> Any:
+    """A field with its help text, an optional one-letter flag and the values it may take.
+
+    `words` are what a field may hold that is otherwise a number.
+    """
+    return field(default=default, metadata={"help": text, "short": short, "choices": choices, "words": words})
 
 
 def required(text: str, *, argument: bool = False) -> Any:
@@ -88,7 +96,9 @@ class ModelOptions:
 class TrainOptions:
     """How to train. What is not given is chosen by the plan."""
 
-    learning_rate: float | None = option(None, "Peak rate of the last group below the head.")
+    learning_rate: float | str | None = option(
+        None, "Peak rate of the last group below the head; auto finds one by a range test.", words=(AUTO,)
+    )
     layer_decay: float | None = option(None, "Each group's rate is this times the rate of the group above it (0 to 1].")
     head_learning_rate: float | None = option(None, "Peak rate of the head.")
     num_train_epochs: float | None = option(None, "Passes over the training rows.")
@@ -313,9 +323,12 @@ def check_options(options: Any) -> None:
         choices = spec.metadata.get("choices", ())
         if value is not None and choices and value not in choices:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be one of: {', '.join(choices)}.")
+        words = spec.metadata.get("words", ())
+        low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
+        if isinstance(value, str) and words and value not in words:
+            raise SettingError(f"{flag(spec.name)} is {value!r}; it must be a number {text}, or {', '.join(words)}.")
         if value is None or isinstance(value, (str, bool)):
             continue
-        low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
         bad = not low < value <= high
         if spec.name in _FROM_ZERO:
             high, text = _FROM_ZERO[spec.name]

@@ -38,4 +38,5 @@ def lora(context: Context) -> Outcome:
         groups=outcome.groups,
         settings=outcome.settings,
         adapter=wrapped,
+        rate_search=outcome.rate_search,
     )

@@ -15,7 +15,7 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
-from warmstart.core.records import GroupRow, Modality, Point
+from warmstart.core.records import GroupRow, Modality, Point, RateSearch
 from warmstart.train.class_weights import balanced_class_weights
 
 
@@ -54,6 +54,7 @@ class Settings:
     """What a strategy is told; the typed form of a Plan's settings."""
 
     learning_rate: float
+    find_rate: bool  # search for the learning rate, starting from `learning_rate`
     layer_decay: float
     head_learning_rate: float
     num_train_epochs: float
@@ -112,6 +113,7 @@ class Outcome:
     groups: tuple[GroupRow, ...] = ()
     settings: dict[str, Any] | None = None
     adapter: PeftModel | None = None
+    rate_search: RateSearch | None = None
 
 
 class Strategy(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
 from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.rate_search import searched_rate
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.fit import fit
 from warmstart.train.job import LossPlan, Rows, TrainJob
@@ -49,7 +50,10 @@ def rate_plan(context: Context, opens_at: tuple[float, ...] = (), layer_decay: f
 def train(
     context: Context, model: nn.Module, groups: tuple[Group, ...], plan: RatePlan, extra: dict[str, Any]
 ) -> Outcome:
-    """Train in place and describe it; `Outcome.model` is the classifier inside `model`."""
+    """Train in place and describe it; `Outcome.model` is the classifier inside `model`.
+
+    Where the settings ask for it, the plan's learning rate is searched for first.
+    """
     settings = context.settings
     weights = context.class_weights()
     seed = context.seed
@@ -66,6 +70,9 @@ def train(
         fixed_statistics=extra["start"] != "random",
         lean_late=settings.early_stopping_patience is None,
     )
+    search = searched_rate(context, model, job) if settings.find_rate else None
+    if search is not None:
+        plan = job.rates = replace(plan, learning_rate=search.learning_rate)
     length = Length(
         settings.num_train_epochs,
         settings.max_steps,
@@ -86,7 +93,8 @@ def train(
     trainable = sum(row.trainable for row in table if row.opens_at < 1)
     trained = fit(model, args, job, settings.early_stopping_patience)
     values = asdict(settings)
-    shown = {name: values[name] for name in _SHOWN} | {"layer_decay": plan.layer_decay, "steps": trained.steps} | extra
+    used = {"learning_rate": plan.learning_rate, "layer_decay": plan.layer_decay, "steps": trained.steps}
+    shown = {name: values[name] for name in _SHOWN} | used | extra
     classifier = inner_classifier(model)
     classifier.requires_grad_(requires_grad=True)
     return Outcome(
@@ -97,6 +105,7 @@ def train(
         history=trained.history,
         groups=table,
         settings=shown,
+        rate_search=search,
     )
 
 

@@ -72,6 +72,9 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
     except StrategyNotPossibleError as error:
         return skipped(name, bench.seed, str(error))
     adapted = time.perf_counter() - start
+    if outcome.rate_search is not None:
+        found = outcome.rate_search
+        reporter().say(f"{name}: learning rate {found.learning_rate:.2g}. {found.note}")
     frozen = name not in TRAINED
     validation_logits = logits_of(outcome.model, bench.validation, frozen=frozen)
     test_logits = logits_of(outcome.model, bench.situation.test, frozen=frozen)
@@ -90,6 +93,7 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         trainable=outcome.trainable,
         history=outcome.history,
         groups=outcome.groups,
+        rate_search=outcome.rate_search,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
 
