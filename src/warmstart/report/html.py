@@ -48,6 +48,8 @@ class Training:
     runs: tuple[StrategyRun, ...]
     curves: Markup | None
     rates: Markup | None
+    searched: StrategyRun | None  # the first run whose learning rate was searched for
+    search: Markup | None
     groups: StrategyRun | None
 
 
@@ -118,9 +120,11 @@ def _training(record: RunRecord, rows: Sequence[SummaryRow]) -> list[Training]:
         drawn = next((run for run in runs if any(point.rates for point in run.history)), None)
         curves = training_plots.curves(runs, record.metric, limits, f"curves-{place}")
         rates = training_plots.rates(drawn, f"rates-{place}") if drawn is not None else None
+        searched = next((run for run in runs if run.rate_search is not None), None)
+        search = training_plots.rate_search(searched, f"search-{place}") if searched is not None else None
         groups = next((run for run in runs if run.groups), None)
-        if curves or rates or groups:
-            found.append(Training(row.name, runs, _markup(curves), _markup(rates), groups))
+        if curves or rates or searched or groups:
+            found.append(Training(row.name, runs, _markup(curves), _markup(rates), searched, _markup(search), groups))
     return found
 
 
