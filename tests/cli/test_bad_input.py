@@ -98,6 +98,12 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
         ["--layer-decay", "1.5"],
         ["--layer-decay", "1.5"],
     ),
+    "rate that is no number": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--learning-rate", "automatic"],
+        ["--learning-rate", "'automatic'", "at most 10", "auto"],
+    ),
+    "rate out of range": (lambda d: write(d, "x.csv", rows(20)), ["--learning-rate", "50"], ["--learning-rate", "50"]),
     "negative budget": (lambda d: write(d, "x.csv", rows(20)), ["--time-budget", "-3"], ["--time-budget", "-3"]),
     "resume without a run": (lambda d: write(d, "x.csv", rows(20)), ["--resume"], ["resume"]),
     "resume and overwrite": (lambda d: write(d, "x.csv", rows(20)), ["--resume", "--overwrite"], ["--overwrite"]),
@@ -227,6 +233,25 @@ def test_an_unknown_option_fails_and_names_it(capsys: pytest.CaptureFixture[str]
         run(["adapt", "--data", "x", "--output-dir", "y", "--learning-rat", "1"])
     assert stop.value.code == 2
     assert "--learning-rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("3", 3.0), ("auto", "auto"), (None, None)])
+def test_a_learning_rate_is_a_number_or_auto(
+    text: str | None, value: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import warmstart.verbs.advise as module
+
+    given: dict[str, object] = {}
+
+    def advise(**values: object) -> None:
+        given.update(values)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(module, "advise", advise)
+    run_ok(["advise", "--data", "x.csv", *([] if text is None else ["--learning-rate", text])])
+    assert given["learning_rate"] == value
+    run_ok(["advise", "--help"])
+    assert "FLOAT|auto" in capsys.readouterr().out
 
 
 def test_json_output_is_one_document(tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ BAD = {
     "bf16": ["yes"],
     "class_weights": ["heavy"],
     "pooling": ["median"],
-    "learning_rate": [0, -1e-3, 11, float("nan")],
+    "learning_rate": [0, -1e-3, 11, float("nan"), "automatic", "", "1e-4"],
     "head_learning_rate": [0],
     "layer_decay": [0, 1.01],
     "num_train_epochs": [0, -1],
@@ -86,7 +86,7 @@ BAD = {
 }
 GOOD = {
     "layer_decay": [0.01, 1],
-    "learning_rate": [10],
+    "learning_rate": [None, 10, "auto"],
     "seed": [0, 2**32 - 1],
     "label_smoothing_factor": [0, 0.99],
     "weight_decay": [0],

@@ -147,6 +147,15 @@ def test_plan_forecasts_data_and_model_are_shown(records, pages):
     assert "T = 1.31" in text
 
 
+def test_a_searched_rate_is_shown_with_its_chart_and_reason(records, pages):
+    found = next(run.rate_search for run in records["adapt"].runs if run.rate_search is not None)
+    text = Page(pages["adapt"]).text
+    assert "Learning rate 0.0002 , found by a range test: 3 short runs in 21 s." in text
+    assert found.note in text
+    assert "Loss over the learning rate before Fine-tuning" in pages["adapt"]
+    assert "found by a range test" not in pages["compare"]
+
+
 def test_hostile_texts_are_shown_and_not_run(records, pages):
     record = records["adapt"]
     task = dataclasses.replace(record.task, labels=(HOSTILE, *record.task.labels[1:]), source=HOSTILE)

@@ -130,6 +130,26 @@ def test_late_groups_start_at_a_dot_and_frozen_ones_are_named(records):
     assert strokes(frozen, "stroke: #") == len(run.groups) - 1
 
 
+def test_rate_search_marks_the_choice_and_the_divergence(records):
+    run = run_of(records["adapt"], "fine_tune")
+    drawn = training_plots.rate_search(run, "s")
+    shown = texts(drawn)
+    assert {"chosen 2.0e-4", "diverges", "4.0e-3", "not ramped", "loss, nats", "learning rate"} <= set(shown)
+    assert strokes(drawn, "var(--ink") == 1
+    assert strokes(drawn, "var(--accent") == 1
+    assert strokes(drawn, "var(--warm") == 1
+    assert drawn == training_plots.rate_search(run, "s")
+
+
+def test_rate_search_without_divergence_or_without_runs(records):
+    run = run_of(records["adapt"], "fine_tune")
+    calm = dataclasses.replace(run, rate_search=dataclasses.replace(run.rate_search, diverged=None))
+    assert strokes(training_plots.rate_search(calm, "s"), "var(--warm") == 0
+    empty = dataclasses.replace(run.rate_search, rates=(), losses=(), reference=math.nan, runs=0)
+    assert training_plots.rate_search(dataclasses.replace(run, rate_search=empty), "s") is None
+    assert training_plots.rate_search(dataclasses.replace(run, rate_search=None), "s") is None
+
+
 def test_confusion_matrix_shows_every_count(records):
     scores = run_of(records["adapt"], "fine_tune").test
     labels = records["adapt"].task.labels

@@ -14,8 +14,10 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
-from warmstart.strategies.protocol import Outcome
-from warmstart.strategies.table import STRATEGY, TRAINED
+from warmstart.core.options import AdviseOptions
+from warmstart.strategies import rate_search
+from warmstart.strategies.protocol import Outcome, Settings
+from warmstart.strategies.table import STRATEGY, TRAINED, settings_for
 from warmstart.train.forgetting import take_reference
 from warmstart.train.unfreezing import Unfreezing
 
@@ -165,6 +167,48 @@ def test_a_spent_budget_gives_the_probe(strategy: str, tmp_path_factory) -> None
     probe = outcome("linear_probe", "bert", tmp_path_factory).model
     batch = task("bert").validation.batch(range(9))
     assert torch.allclose(found.model(**batch).logits, probe(**batch).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_a_found_rate_trains_as_if_it_had_been_given(strategy: str, name: str, tmp_path: Path) -> None:
+    """The search leaves no trace in the training that follows."""
+    pristine = toy.weights(task(name).backbone.encoder)
+    found = STRATEGY[strategy](toy.context(task(name), tmp_path / "a", find_rate=True, max_steps=4))
+    toy.assert_same(pristine, toy.weights(task(name).backbone.encoder))
+    search = found.rate_search
+    assert search.runs == 3
+    assert found.settings["learning_rate"] == search.learning_rate
+    assert max(row.learning_rate for row in found.groups if row.group != "head") == pytest.approx(search.learning_rate)
+    given = toy.context(task(name), tmp_path / "b", learning_rate=search.learning_rate, max_steps=4)
+    toy.assert_same(toy.weights(found.model), toy.weights(STRATEGY[strategy](given).model))
+
+
+def test_a_resumed_training_keeps_the_rate_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path, find_rate=True, max_steps=4))
+    assert list(tmp_path.glob("checkpoint-*"))
+    assert not list(tmp_path.glob("*.part"))
+    monkeypatch.setattr(rate_search, "find_rate", None)  # must not be called again
+    again = STRATEGY["fine_tune"](toy.context(task("bert"), tmp_path, find_rate=True, max_steps=4))
+    assert again.rate_search == first.rate_search
+    toy.assert_same(toy.weights(first.model), toy.weights(again.model))
+
+
+def test_a_search_takes_its_share_of_the_time_left(tmp_path: Path) -> None:
+    made = toy.context(task("bert"), tmp_path, find_rate=True, clock=Clock(1.0, spent=2.0))
+    found = STRATEGY["fine_tune"](made)
+    assert found.rate_search.runs == 0
+    assert found.rate_search.learning_rate == made.settings.learning_rate
+    assert "before training began" in found.note
+
+
+def test_auto_becomes_a_search_from_the_starting_rate() -> None:
+    def made(**options: object) -> Settings:
+        return settings_for("lora", "text", AdviseOptions(data="x", **options), fast_bf16=False)
+
+    plain, found, given = made(), made(learning_rate="auto"), made(learning_rate=0.25)
+    assert (plain.find_rate, found.find_rate, given.find_rate) == (False, True, False)
+    assert plain.learning_rate == found.learning_rate
+    assert given.learning_rate == 0.25
 
 
 @pytest.mark.parametrize(("strategy", "name"), [("fine_tune", "convnext"), ("lora", "vit"), ("lora", "convnext")])

@@ -142,6 +142,7 @@ def arguments(folder: Path, rows: int, **changes: Any) -> TrainingArguments:
 def settings(**changes: Any) -> Settings:
     values: dict[str, Any] = {
         "learning_rate": 2e-3,
+        "find_rate": False,
         "layer_decay": 0.8,
         "head_learning_rate": 1e-2,
         "group_rates": {},

@@ -225,6 +225,21 @@ def test_auto_is_never_below_the_probe_on_the_validation_rows(tiny_model: Path, 
     assert found.plan.strategy in {run.strategy for run in found.runs}
 
 
+@pytest.mark.parametrize("strategy", ["fine_tune", "lora"])
+def test_a_learning_rate_can_be_found(strategy: str, tiny_model: Path, reviews: Path, tmp_path: Path) -> None:
+    made = {**options(tiny_model, reviews, tmp_path / "out"), "strategy": strategy, "learning_rate": "auto"}
+    record = RunRecord.from_json(warmstart.adapt(**made).record.to_json())
+    run = record.run_of(strategy)
+    assert run.rate_search is not None
+    assert run.settings["learning_rate"] == run.rate_search.learning_rate > 0
+    assert run.rate_search.runs == 3
+    assert record.plan is not None
+    assert "learning_rate" not in record.plan.settings
+    assert "--learning-rate auto" in record.command
+    assert all(other.rate_search is None for other in record.runs if other.strategy != strategy)
+    assert "found by a range test" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(SettingError, match="did you mean 'time_budget'"):
         warmstart.adapt(data="x", output_dir="y", time_buget=3)  # type: ignore[call-arg]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import warmstart
 from warmstart.core.errors import ResultError
+from warmstart.core.options import AdviseOptions
 from warmstart.core.records import RunRecord
+from warmstart.train.lr_find import search_seconds
 from warmstart.verbs import compare as module
 from warmstart.verbs.compare import chosen_strategies
+from warmstart.verbs.planning import seconds_to_search
 
 
 def options(tiny_model: Path, reviews: Path, out: Path) -> dict[str, object]:
@@ -65,6 +70,30 @@ def test_a_resumed_comparison_keeps_what_was_finished(
     found = warmstart.compare(**common, resume=True)
     assert calls[10:] == ["fine_tune", "fine_tune"]  # the probe and the first of three rates were kept
     assert [run.strategy for run in found.record.runs] == ["linear_probe", "fine_tune"]
+
+
+def test_a_rate_is_found_on_the_first_seed_and_kept_for_the_others(
+    tiny_model: Path, reviews: Path, tmp_path: Path
+) -> None:
+    common = {**options(tiny_model, reviews, tmp_path / "out"), "strategies": "linear_probe,fine_tune,lora"}
+    record = warmstart.compare(**common, learning_rate="auto").record
+    for name in ("fine_tune", "lora"):
+        first, second = (run for run in record.runs if run.strategy == name)
+        assert first.rate_search is not None
+        assert second.rate_search is None
+        assert first.rate_search.learning_rate == first.settings["learning_rate"] == second.settings["learning_rate"]
+        assert first.settings["tuning_seconds"] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("found by a range test") == 2
+    assert "on seed 42" in page
+
+
+def test_a_search_is_paid_for_from_the_budget() -> None:
+    evidence: Any = types.SimpleNamespace(seconds_train=0.01)
+    found, given = (AdviseOptions(data="x", learning_rate=rate) for rate in ("auto", 1e-4))
+    assert seconds_to_search(found, evidence, 1000.0) == pytest.approx(search_seconds(0.01, 16))
+    assert seconds_to_search(found, evidence, 10.0) == pytest.approx(2.0)  # a fifth of what is left
+    assert seconds_to_search(given, evidence, 1000.0) == 0.0
 
 
 def test_strategies_are_named_once_and_in_order() -> None:

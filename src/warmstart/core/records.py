@@ -246,6 +246,20 @@ class Forgetting(Record):
 
 
 @dataclass(frozen=True)
+class RateSearch(Record):
+    """A range test of the learning rate: what each rate did to the loss, and the rate that was chosen."""
+
+    rates: tuple[float, ...]  # tried, rising, up to where the loss was no longer finite
+    losses: tuple[float, ...]  # after a step at each rate, nats; smoothed, the noise of the batches taken out
+    reference: float  # the mean loss of the same batches with nothing ramped, nats
+    learning_rate: float  # chosen
+    diverged: float | None  # the lowest rate at which the loss was half way from its best to guessing; None: at none
+    runs: int  # short runs that the losses are means of
+    note: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StrategyRun(Record):
     """One strategy, one seed: what it was told, what it gave, what it cost."""
 
@@ -263,6 +277,7 @@ class StrategyRun(Record):
     groups: tuple[GroupRow, ...] = ()
     remedies: tuple[Remedy, ...] = ()
     forgetting: Forgetting | None = None  # of trained strategies
+    rate_search: RateSearch | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Training:
     runs: tuple[StrategyRun, ...]
     curves: Markup | None
     rates: Markup | None
+    searched: StrategyRun | None  # the first run whose learning rate was searched for
+    search: Markup | None
     groups: StrategyRun | None
     drift: Markup | None
     kept: tuple[str, ...]  # what it kept of the original, in sentences
@@ -121,13 +123,27 @@ def _training(record: RunRecord, rows: Sequence[SummaryRow]) -> list[Training]:
         drawn = next((run for run in runs if any(point.rates for point in run.history)), None)
         curves = training_plots.curves(runs, record.metric, limits, f"curves-{place}")
         rates = training_plots.rates(drawn, f"rates-{place}") if drawn is not None else None
+        searched = next((run for run in runs if run.rate_search is not None), None)
+        search = training_plots.rate_search(searched, f"search-{place}") if searched is not None else None
         groups = next((run for run in runs if run.groups), None)
         drift = training_plots.drift(runs, f"drift-{place}")
         kept = forgetting.sentences(runs)
         moved = next((run for run in runs if run.forgetting is not None and run.forgetting.groups), None)
-        if curves or rates or groups or kept:
-            learned = (_markup(curves), _markup(rates), groups)
-            found.append(Training(row.name, runs, *learned, _markup(drift), kept, moved))
+        if curves or rates or searched or groups or kept:
+            found.append(
+                Training(
+                    strategy=row.name,
+                    runs=runs,
+                    curves=_markup(curves),
+                    rates=_markup(rates),
+                    searched=searched,
+                    search=_markup(search),
+                    groups=groups,
+                    drift=_markup(drift),
+                    kept=kept,
+                    moved=moved,
+                )
+            )
     return found
 
 

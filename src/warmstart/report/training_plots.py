@@ -1,4 +1,4 @@
-"""The charts of a training run: losses and scores over the steps, and of each group its rate and how far it went.
+"""The charts of a training run: losses and scores over the steps, rates and their search, how far each group went.
 
 Records in, SVG text out, no state. Charts of results are in `plots`; markup is left to `svg`.
 """
@@ -103,7 +103,7 @@ def rates(run: StrategyRun, ident: str) -> str | None:
                 axes.plot(steps[:1], values[:1], "o", color=_depth_colour(place, len(names)), markersize=5)
     _rate_key(axes, names, [bool(values.size) for _, values in lines])
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value, ".0e")))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
     axes.tick_params(which="minor", length=0)
     _frame(axes, "learning rate", last=True)
@@ -146,6 +146,48 @@ def drift(runs: Sequence[StrategyRun], ident: str) -> str | None:
 def drift_name(row: GroupDrift) -> str:
     """A group's name, with its tower where there are several."""
     return f"{row.tower}/{row.group}" if row.tower else row.group
+
+
+def rate_search(run: StrategyRun, ident: str) -> str | None:
+    """The loss over the rates of a range test, on a logarithmic axis, with the chosen rate and where it diverged.
+
+    The dashed line is the loss with nothing ramped. What comes after the divergence is cut off.
+
+    Returns:
+        SVG, or None when nothing was measured.
+    """
+    found = run.rate_search
+    if found is None or len(found.rates) < 2 or not formats.finite(found.reference):
+        return None
+    rates, losses = np.array(found.rates), np.array(found.losses)  # both (steps,)
+    figure = svg.new_figure(PANEL, HEIGHT - 80)
+    height = HEIGHT - 80
+    axes = figure.add_axes((54 / PANEL, 48 / height, 1 - 140 / PANEL, 1 - 78 / height))
+    svg.bare(axes, bottom=True)
+    axes.set_xscale("log")
+    axes.set_xlim(min(rates[0], found.learning_rate) / 1.1, rates[-1] * 1.1)
+    depth = max(found.reference - float(losses.min()), 0.05 * abs(found.reference), 0.01)
+    until = losses if found.diverged is None else losses[rates <= found.diverged]
+    low, high = found.reference - 1.25 * depth, max(found.reference + depth, float(np.max(until, initial=0.0)) * 1.03)
+    axes.set_ylim(low, high)
+    axes.axhline(found.reference, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(rates, losses, color=svg.INK, linewidth=2)
+    _mark_choice(axes, found.learning_rate)
+    if found.diverged is not None:
+        axes.axvline(found.diverged, color=svg.WARM, linewidth=1.5)
+        text = f"diverges\n{_power(found.diverged)}"
+        axes.text(1.03, 0.9, text, transform=axes.transAxes, color=svg.WARM, va="center", fontsize=12)
+    place = min((found.reference - low) / (high - low), 0.7)
+    axes.text(1.03, place, "not ramped", transform=axes.transAxes, color=svg.MUTED, va="center", fontsize=12)
+    axes.set_title("loss, nats", loc="left", fontsize=12, color=svg.MUTED, pad=8)
+    axes.set_xlabel("learning rate", color=svg.MUTED, fontsize=12)
+    axes.grid(axis="y", color=svg.GRID, linewidth=1)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value, ".0e")))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
+    axes.tick_params(which="minor", length=0)
+    return svg.to_svg(figure, ident, f"Loss over the learning rate before {formats.strategy_name(run.strategy)}")
 
 
 def ordered_groups(run: StrategyRun) -> list[str]:
@@ -251,6 +293,29 @@ def _drift_frame(axes: Axes, title: str, names: Sequence[str]) -> None:
     labels = [svg.clean(names[place], 14) for place in shown]
     axes.set_xticks(list(shown), labels, rotation=90, color=svg.INK, fontsize=11, parse_math=False)
     axes.margins(x=0.04)
+
+
+def _mark_choice(axes: Axes, rate: float) -> None:
+    """A vertical line at the chosen rate, named at its top, on the left where there is room: the curve is low there."""
+    axes.axvline(rate, color=svg.ACCENT, linewidth=1.5)
+    low, high = np.log(axes.get_xlim())
+    left = (np.log(rate) - low) / (high - low) > 0.35
+    axes.annotate(
+        f"chosen {_power(rate)}",
+        (rate, 0.92),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if left else 5, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        color=svg.ACCENT,
+        fontsize=12,
+    )
+
+
+def _power(value: float, spec: str = ".1e") -> str:
+    """0.00017 → "1.7e-4"."""
+    return f"{value:{spec}}".replace("e-0", "e-")
 
 
 def _depth_colour(place: int, groups: int) -> str:

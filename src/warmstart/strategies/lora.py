@@ -39,4 +39,5 @@ def lora(context: Context) -> Outcome:
         settings=outcome.settings,
         adapter=wrapped,
         remedies=outcome.remedies,
+        rate_search=outcome.rate_search,
     )

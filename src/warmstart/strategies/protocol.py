@@ -15,7 +15,7 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.clock import Clock
-from warmstart.core.records import GroupRow, Modality, Point, Remedy
+from warmstart.core.records import GroupRow, Modality, Point, RateSearch, Remedy
 from warmstart.train.class_weights import balanced_class_weights
 from warmstart.train.forgetting import Reference
 from warmstart.train.unfreezing import Unfreezing
@@ -56,6 +56,7 @@ class Settings:
     """What a strategy is told; the typed form of a Plan's settings."""
 
     learning_rate: float
+    find_rate: bool  # search for the learning rate, starting from `learning_rate`
     layer_decay: float
     head_learning_rate: float
     group_rates: dict[str, float]
@@ -124,6 +125,7 @@ class Outcome:
     settings: dict[str, Any] | None = None
     adapter: PeftModel | None = None
     remedies: tuple[Remedy, ...] = ()
+    rate_search: RateSearch | None = None
 
 
 class Strategy(Protocol):

@@ -70,9 +70,12 @@ def settings_for(
     start = start_of(strategy, modality)
     images = modality == "image"
     planned = start.num_train_epochs if epochs is None else epochs
+    find_rate = options.learning_rate == AUTO
+    rate = None if isinstance(options.learning_rate, str) else options.learning_rate
     trackers = [part.strip() for part in options.report_to.split(",")]
     return Settings(
-        learning_rate=_given(options.learning_rate, start.learning_rate),
+        learning_rate=_given(rate, start.learning_rate),
+        find_rate=find_rate,
         layer_decay=_given(options.layer_decay, start.layer_decay),
         head_learning_rate=_given(options.head_learning_rate, start.head_learning_rate),
         group_rates=parse_group_rates(options.group_rates),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
 from warmstart.core.records import GroupRow
 from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.rate_search import searched_rate
 from warmstart.strategies.remedies import interpolates, remedies_of, weight_interpolation
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.fit import Trained, fit
@@ -64,7 +65,10 @@ def rate_plan(context: Context, unfreezing: Unfreezing = ALL_OPEN, pretrained: b
 def train(
     context: Context, model: nn.Module, groups: tuple[Group, ...], plan: RatePlan, extra: dict[str, Any]
 ) -> Outcome:
-    """Train in place and describe it; `Outcome.model` is the classifier inside `model`."""
+    """Train in place and describe it; `Outcome.model` is the classifier inside `model`.
+
+    Where the settings ask for it, the plan's learning rate is searched for first.
+    """
     settings = context.settings
     weights = context.class_weights()
     seed = context.seed
@@ -83,6 +87,9 @@ def train(
         ema_decay=settings.ema_decay,
         lean_late=settings.early_stopping_patience is None,
     )
+    search = searched_rate(context, model, job) if settings.find_rate else None
+    if search is not None:
+        plan = job.rates = replace(plan, learning_rate=search.learning_rate)
     length = Length(
         settings.num_train_epochs,
         settings.max_steps,
@@ -111,11 +118,13 @@ def train(
         remedies += (weight_interpolation(context, model, line),)
     trainable = sum(row.trainable for row in table if row.opens_at < 1)
     values = asdict(settings)
-    shown = (
-        {name: values[name] for name in _SHOWN}
-        | {"layer_decay": plan.layer_decay, "l2_sp": plan.l2_sp, "steps": trained.steps}
-        | extra
-    )
+    used = {
+        "learning_rate": plan.learning_rate,
+        "layer_decay": plan.layer_decay,
+        "l2_sp": plan.l2_sp,
+        "steps": trained.steps,
+    }
+    shown = {name: values[name] for name in _SHOWN} | used | extra
     if trained.cache:
         shown["frozen_trunk_cache"] = trained.cache
     classifier = inner_classifier(model)
@@ -129,6 +138,7 @@ def train(
         groups=table,
         settings=shown,
         remedies=remedies,
+        rate_search=search,
     )
 
 

@@ -21,7 +21,7 @@ from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
-from warmstart.verbs.planning import Measured, forgetting_seconds, make, measure
+from warmstart.verbs.planning import Measured, forgetting_seconds, make, measure, seconds_to_search
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.reference import add_reference
 from warmstart.verbs.scoring import confident_mistakes
@@ -108,7 +108,7 @@ class _Strategy:
     clock: Clock
 
     def run(self, seeds: list[int]) -> list[Finished]:
-        """Tune on the first seed, then run the others with what was best."""
+        """Tune on the first seed, or find a rate there, then run the others with what was best."""
         budget = self.options.time_budget
         clock = Clock(budget, float(self.workspace.recall(f"spent/{self.name}") or 0.0))
         if self.name not in TRAINED:
@@ -121,7 +121,7 @@ class _Strategy:
         rest = []
         for number, seed in enumerate(seeds[1:], start=1):
             reserve = clock.left() * (1 - 1 / (len(seeds) - number)) if budget is not None else 0.0
-            rest.append(self._one(seed, self._settings(best.rate, epochs), clock, reserve))
+            rest.append(self._one(seed, self._found(best, epochs), clock, reserve))
         shared = tuning / len(seeds)
         return [_add_seconds(entry, shared) for entry in (best.finished, *rest)]
 
@@ -137,6 +137,7 @@ class _Strategy:
             return wanted
         evidence = self.measured.evidence
         each = 0.9 * budget / self._trainings(seeds) - self._afterwards()
+        each -= seconds_to_search(self.options, evidence, max(0.0, each))
         epoch = evidence.seconds_train * len(self.measured.fit)
         epoch += evidence.seconds_forward * len(self.measured.validation) + 1.0
         fitting = each / epoch
@@ -158,6 +159,13 @@ class _Strategy:
         if self.options.learning_rate is not None:
             return settings
         return dataclasses.replace(settings, learning_rate=settings.learning_rate * rate)
+
+    def _found(self, best: _Tuned, epochs: float) -> Settings:
+        """The settings of the best training on the first seed, with the rate that was found in it."""
+        settings, search = self._settings(best.rate, epochs), best.finished.run.rate_search
+        if search is None:
+            return settings
+        return dataclasses.replace(settings, find_rate=False, learning_rate=search.learning_rate)
 
     def _tune(self, seed: int, epochs: float, clock: Clock, seeds: int) -> tuple[_Tuned, float]:
         """The best of the rates on the first seed's validation rows, and the seconds of those not kept."""
@@ -187,7 +195,8 @@ class _Strategy:
             reserve=reserve + self._afterwards(),
             stage=lambda name: self.workspace.stage(key),
         )
-        title = f"{self.name}, seed {seed}, rate {settings.learning_rate:.1e}" if self.name in TRAINED else self.name
+        rate = "to be found" if settings.find_rate else f"{settings.learning_rate:.1e}"
+        title = f"{self.name}, seed {seed}, rate {rate}" if self.name in TRAINED else self.name
         found = run_strategy(bench, self.name, settings, title)
         self._keep(key, found, clock)
         return found

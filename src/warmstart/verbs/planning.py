@@ -11,7 +11,7 @@ import numpy as np
 
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
-from warmstart.core.options import AdviseOptions, TrainOptions
+from warmstart.core.options import AUTO, AdviseOptions, TrainOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import Evidence, Floor, Plan
 from warmstart.decide.evidence import gather, measure_floors
@@ -19,10 +19,12 @@ from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
 from warmstart.decide.rules import make_plan
 from warmstart.strategies.protocol import Context
+from warmstart.strategies.rate_search import SHARE
 from warmstart.strategies.remedies import interpolation_seconds
 from warmstart.strategies.table import TRAINED, settings_for, start_of
 from warmstart.strategies.zero_shot import zero_shot
 from warmstart.train.class_weights import balanced_class_weights
+from warmstart.train.lr_find import search_seconds
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 from warmstart.verbs import facts
 from warmstart.verbs.scoring import frozen_logits
@@ -114,15 +116,24 @@ def make(
     epochs = {name: _epochs(name, modality, options, len(measured.fit)) for name in TRAINED}
     budget = options.time_budget
     spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS + aside
+    spent += seconds_to_search(options, measured.evidence, seconds_left)
     counts = RowCounts(len(measured.fit), len(measured.validation), len(situation.test.labels))
     costs = forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
     overrides = {
-        "learning_rate": options.learning_rate,
+        "learning_rate": None if options.learning_rate == AUTO else options.learning_rate,
         "layer_decay": options.layer_decay,
         "head_learning_rate": options.head_learning_rate,
     }
     plan = make_plan(measured.evidence, costs, modality, overrides)
     return plan if strategy is None else _asked_for(plan, strategy, costs)
+
+
+def seconds_to_search(options: TrainOptions, evidence: Evidence, seconds_left: float) -> float:
+    """What finding a learning rate takes of the seconds left for one training; 0 where none is looked for."""
+    if options.learning_rate != AUTO:
+        return 0.0
+    rows = options.per_device_train_batch_size * options.gradient_accumulation_steps
+    return min(SHARE * seconds_left, search_seconds(evidence.seconds_train, rows))
 
 
 def _epochs(name: str, modality: str, options: TrainOptions, rows: int) -> float:

@@ -80,6 +80,9 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
     except StrategyNotPossibleError as error:
         return skipped(name, bench.seed, str(error))
     adapted = time.perf_counter() - start
+    if outcome.rate_search is not None:
+        found = outcome.rate_search
+        reporter().say(f"{name}: learning rate {found.learning_rate:.2g}. {found.note}")
     frozen = name not in TRAINED
     validation_logits = logits_of(outcome.model, bench.validation, frozen=frozen)
     test_logits = logits_of(outcome.model, bench.situation.test, frozen=frozen)
@@ -100,6 +103,7 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         groups=outcome.groups,
         remedies=outcome.remedies,
         forgetting=None if frozen else _forgetting(bench.situation, outcome),
+        rate_search=outcome.rate_search,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
 
