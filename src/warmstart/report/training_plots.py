@@ -245,7 +245,7 @@ def _rate_key(axes: Axes, names: Sequence[str], learns: Sequence[bool]) -> None:
 
 
 def _mark_choice(axes: Axes, rate: float) -> None:
-    """A vertical line at the chosen rate, named at its top, and on the left where there is room: the curve is low there."""
+    """A vertical line at the chosen rate, named at its top, on the left where there is room: the curve is low there."""
     axes.axvline(rate, color=svg.ACCENT, linewidth=1.5)
     low, high = np.log(axes.get_xlim())
     left = (np.log(rate) - low) / (high - low) > 0.35
