@@ -118,8 +118,8 @@ class TrainOptions:
     l2_sp: float = option(
         0.0, "Pull of the pretrained weights back to where they started (L2-SP), in place of their weight decay."
     )
-    ema_decay: float = option(
-        0.0, "Keep an exponential moving average of the weights and use it in their place; 0.99, say. 0: none."
+    ema_decay: float | None = option(
+        None, "Decay per step of a moving average of the weights, which is judged and kept in their place; 0: none."
     )
     wise_alpha: float | str | None = option(
         None,

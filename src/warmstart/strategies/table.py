@@ -27,13 +27,14 @@ TRAINED = ("fine_tune", "progressive", "lora", "scratch")
 
 @dataclass(frozen=True)
 class Start:
-    """Where a trained strategy starts: peak rates, decay per group, passes over the rows, label smoothing."""
+    """Where a trained strategy starts: peak rates, decay per group, passes over the rows, smoothing of labels, weights."""
 
     learning_rate: float
     layer_decay: float
     head_learning_rate: float
     num_train_epochs: float
     label_smoothing_factor: float = 0.1
+    ema_decay: float = 0.98
 
 
 # fine_tune on texts was chosen by exploratory runs (docs/lab-notes.md); the others are starting values, not tuned yet.
@@ -86,7 +87,7 @@ def settings_for(
         gradient_accumulation_steps=options.gradient_accumulation_steps,
         weight_decay=options.weight_decay,
         l2_sp=options.l2_sp,
-        ema_decay=options.ema_decay,
+        ema_decay=_given(options.ema_decay, start.ema_decay),
         wise_alpha=options.wise_alpha if isinstance(options.wise_alpha, float) else None,
         find_alpha=options.wise_alpha == AUTO or options.max_forgetting is not None,
         max_forgetting=options.max_forgetting,
