@@ -25,7 +25,6 @@ from typing import Any
 import contract
 import discipline_data as sets
 import numpy as np
-from warmstart.train.similarity import neighbours_kept
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
@@ -40,6 +39,7 @@ from warmstart.strategies.protocol import Context, Rows
 from warmstart.strategies.table import settings_for
 from warmstart.strategies.trained import classifier_groups, train
 from warmstart.train.rates import RatePlan
+from warmstart.train.similarity import neighbours_kept
 from warmstart.train.unfreezing import ALL_OPEN, Unfreezing
 from warmstart.train.wise import GRID, Line, interpolate
 

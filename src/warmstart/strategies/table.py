@@ -27,7 +27,7 @@ TRAINED = ("fine_tune", "progressive", "lora", "scratch")
 
 @dataclass(frozen=True)
 class Start:
-    """Where a trained strategy starts: peak rates, decay per group, passes over the rows, smoothing of labels, weights."""
+    """Where a trained strategy starts: peak rates, decay per group, passes, smoothing of labels and of weights."""
 
     learning_rate: float
     layer_decay: float
