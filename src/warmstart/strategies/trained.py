@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
+from transformers import TrainingArguments
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import Group, group_rows, layer_groups
 from warmstart.core.records import GroupRow
-from warmstart.strategies.protocol import Context, Outcome
+from warmstart.strategies.protocol import Context, Outcome, Settings
 from warmstart.strategies.rate_search import searched_rate
 from warmstart.strategies.remedies import interpolates, remedies_of, weight_interpolation
 from warmstart.train.arguments import Length, training_arguments
@@ -69,11 +70,39 @@ def train(
 
     Where the settings ask for it, the plan's learning rate is searched for first.
     """
-    settings = context.settings
-    weights = context.class_weights()
-    seed = context.seed
-    job = TrainJob(
-        train=Rows(context.fit.inputs, context.fit.labels, settings.augment, seed),
+    settings, pretrained = context.settings, extra["start"] != "random"
+    job = _job(context, groups, plan, pretrained=pretrained)
+    search = searched_rate(context, model, job) if settings.find_rate else None
+    if search is not None:
+        plan = job.rates = replace(plan, learning_rate=search.learning_rate)
+    line = Line(model) if pretrained and interpolates(settings) else None
+    fractions = plan.unfreezing.fractions(groups)
+    table = group_rows(model, groups, group_rates(groups, plan), plan.weight_decay, fractions)
+    trained = fit(model, _arguments(context), job, settings.early_stopping_patience)
+    if plan.unfreezing.kind == "plateau":
+        table = _with_openings(table, trained)
+    remedies = remedies_of(context, trained, plan.l2_sp)
+    if line is not None and trained.steps:
+        remedies += (weight_interpolation(context, model, line),)
+    classifier = inner_classifier(model)
+    classifier.requires_grad_(requires_grad=True)
+    return Outcome(
+        model=classifier.eval(),
+        trainable=sum(row.trainable for row in table if row.opens_at < 1),
+        note=trained.note,
+        stopped=bool(trained.note),
+        history=trained.history,
+        groups=table,
+        settings=_shown(settings, plan, trained) | extra,
+        remedies=remedies,
+        rate_search=search,
+    )
+
+
+def _job(context: Context, groups: tuple[Group, ...], plan: RatePlan, *, pretrained: bool) -> TrainJob:
+    settings, weights = context.settings, context.class_weights()
+    return TrainJob(
+        train=Rows(context.fit.inputs, context.fit.labels, settings.augment, context.seed),
         validation=Rows(context.validation.inputs, context.validation.labels),
         groups=groups,
         rates=plan,
@@ -82,64 +111,45 @@ def train(
         clock=context.clock,
         reserve=context.reserve,
         progress=context.progress,
-        fixed_statistics=extra["start"] != "random",
+        fixed_statistics=pretrained,
         cache_bytes=int(settings.cache_gb * 2**30),
         ema_decay=settings.ema_decay,
         lean_late=settings.early_stopping_patience is None,
     )
-    search = searched_rate(context, model, job) if settings.find_rate else None
-    if search is not None:
-        plan = job.rates = replace(plan, learning_rate=search.learning_rate)
+
+
+def _arguments(context: Context) -> TrainingArguments:
+    settings = context.settings
     length = Length(
         settings.num_train_epochs,
         settings.max_steps,
         settings.per_device_train_batch_size,
         settings.gradient_accumulation_steps,
     )
-    args = training_arguments(
+    return training_arguments(
         context.work,
         length,
         len(context.fit.labels),
-        seed=seed,
+        seed=context.seed,
         bf16=settings.bf16,
         gradient_checkpointing=settings.gradient_checkpointing,
         report_to=settings.report_to,
         device=best_device(),
     )
-    pretrained = extra["start"] != "random"
-    line = Line(model) if pretrained and interpolates(settings) else None
-    fractions = plan.unfreezing.fractions(groups)
-    table = group_rows(model, groups, group_rates(groups, plan), plan.weight_decay, fractions)
-    trained = fit(model, args, job, settings.early_stopping_patience)
-    if plan.unfreezing.kind == "plateau":
-        table = _with_openings(table, trained)
-    remedies = remedies_of(context, trained, plan.l2_sp)
-    if line is not None and trained.steps:
-        remedies += (weight_interpolation(context, model, line),)
-    trainable = sum(row.trainable for row in table if row.opens_at < 1)
+
+
+def _shown(settings: Settings, plan: RatePlan, trained: Trained) -> dict[str, Any]:
+    """What is worth telling of the settings, as they were used."""
     values = asdict(settings)
-    used = {
+    used: dict[str, Any] = {
         "learning_rate": plan.learning_rate,
         "layer_decay": plan.layer_decay,
         "l2_sp": plan.l2_sp,
         "steps": trained.steps,
     }
-    shown = {name: values[name] for name in _SHOWN} | used | extra
     if trained.cache:
-        shown["frozen_trunk_cache"] = trained.cache
-    classifier = inner_classifier(model)
-    classifier.requires_grad_(requires_grad=True)
-    return Outcome(
-        model=classifier.eval(),
-        trainable=trainable,
-        note=trained.note,
-        stopped=bool(trained.note),
-        history=trained.history,
-        groups=table,
-        settings=shown,
-        remedies=remedies,
-        rate_search=search,
-    )
+        used["frozen_trunk_cache"] = trained.cache
+    return {name: values[name] for name in _SHOWN} | used
 
 
 def _with_openings(table: tuple[GroupRow, ...], trained: Trained) -> tuple[GroupRow, ...]:

@@ -33,11 +33,12 @@ class Average:
         return bool(self._live)
 
     def update(self, step: int) -> None:
-        """Take in the weights as they are after a number of steps."""
+        """Take in the weights as they are after a number of steps; those of closed groups have not moved."""
         keep = min(self._decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, parameter in self._live.items():
-                self._mean[name].lerp_(parameter, 1 - keep)
+                if parameter.requires_grad:
+                    self._mean[name].lerp_(parameter, 1 - keep)
 
     @contextlib.contextmanager
     def swapped_in(self) -> Iterator[None]:
