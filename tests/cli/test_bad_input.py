@@ -157,6 +157,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
         ["--max-forgetting", "0.1", "--reference-data", "none"],
         ["--max-forgetting", "--reference-data none"],
     ),
+    "a bound on forgetting and a fixed share": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--max-forgetting", "0.1", "--wise-alpha", "0.5"],
+        ["--max-forgetting", "--wise-alpha"],
+    ),
     "an average that never moves": (lambda d: write(d, "x.csv", rows(20)), ["--ema-decay", "1"], ["--ema-decay", "1"]),
     "group column absent": (lambda d: write(d, "x.csv", rows(20)), ["--group-column", "customer"], ["customer"]),
 }

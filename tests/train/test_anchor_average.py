@@ -10,7 +10,7 @@ import toy
 from torch import nn
 
 from warmstart.train.anchor import Anchor
-from warmstart.train.average import Average
+from warmstart.train.average import EVERY, Average
 from warmstart.train.fit import fit
 from warmstart.train.rates import RatePlan
 from warmstart.train.trainer import WarmstartTrainer
@@ -53,15 +53,16 @@ def test_average_by_hand() -> None:
         model.weight.fill_(0.0)
     average = Average(model, 0.9)
     mean = 0.0
-    for step, value in enumerate([1.0, 2.0, -1.0, 4.0], start=1):
+    for step, value in enumerate([1.0, 2.0, -1.0, 4.0, 5.0, 3.0, 2.0, 7.0, -2.0], start=1):
         with torch.no_grad():
             model.weight.fill_(value)
         average.update(step)
-        keep = min(0.9, (1 + step) / (10 + step))
-        mean = keep * mean + (1 - keep) * value
+        if step % EVERY == 0:
+            keep = min(0.9, (1 + step) / (10 + step)) ** EVERY
+            mean = keep * mean + (1 - keep) * value
     with average.swapped_in():
         assert model.weight.item() == pytest.approx(mean)
-    assert model.weight.item() == 4.0
+    assert model.weight.item() == -2.0
     average.put_in()
     assert model.weight.item() == pytest.approx(mean)
     assert not Average(model, 0.0)
@@ -80,7 +81,7 @@ def test_the_average_is_judged_kept_and_returned(name: str, tmp_path: Path, monk
 
     def spy(self, step):
         after(self, step)
-        keep = min(0.8, (1 + step) / (10 + step))
+        keep = min(0.8, (1 + step) / (10 + step)) ** EVERY if step % EVERY == 0 else 1.0
         for n, p in self.model.named_parameters():
             mean[n] = keep * mean[n] + (1 - keep) * p.detach()
         at_step[step] = {n: value.clone() for n, value in mean.items()}
@@ -92,7 +93,7 @@ def test_the_average_is_judged_kept_and_returned(name: str, tmp_path: Path, monk
     monkeypatch.setattr(WarmstartTrainer, "after_optimizer", spy)
     monkeypatch.setattr(WarmstartTrainer, "_logits", judge)
     job = toy.job(task, model, RatePlan(2e-3, 0.8, 5e-3), ema_decay=0.8)
-    found = fit(model, toy.arguments(tmp_path, 24, epochs=3), job)
+    found = fit(model, toy.arguments(tmp_path, 24, epochs=8), job)
     best = max((p for p in found.history if p.validation_score is not None), key=lambda p: p.validation_score).step
     for step, values in judged.items():
         for n, value in values.items():

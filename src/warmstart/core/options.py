@@ -124,7 +124,7 @@ class TrainOptions:
     wise_alpha: float | str | None = option(
         None,
         "Share of the adapted weights in the result, the rest being the original ones (WiSE-FT); auto chooses it on "
-        "the validation rows.",
+        "the validation rows. Default: 0.7 for fine_tune on texts, else 1.",
         words=(AUTO,),
     )
     max_forgetting: float | None = option(

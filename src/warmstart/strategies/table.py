@@ -27,7 +27,7 @@ TRAINED = ("fine_tune", "progressive", "lora", "scratch")
 
 @dataclass(frozen=True)
 class Start:
-    """Where a trained strategy starts: peak rates, decay per group, passes, smoothing of labels and of weights."""
+    """Where a trained strategy starts: peak rates, decay per group, passes, smoothing, share of the trained weights."""
 
     learning_rate: float
     layer_decay: float
@@ -35,11 +35,12 @@ class Start:
     num_train_epochs: float
     label_smoothing_factor: float = 0.1
     ema_decay: float = 0.98
+    wise_alpha: float | None = None
 
 
 # fine_tune on texts was chosen by exploratory runs (docs/lab-notes.md); the others are starting values, not tuned yet.
 STARTS: dict[tuple[str, str], Start] = {
-    ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 4),
+    ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 4, wise_alpha=0.7),
     ("text", "progressive"): Start(1.5e-4, 0.9, 1e-3, 4),
     ("text", "lora"): Start(1e-3, 1.0, 1e-3, 4),
     ("text", "scratch"): Start(3e-4, 1.0, 3e-4, 10),
@@ -73,6 +74,8 @@ def settings_for(
     planned = start.num_train_epochs if epochs is None else epochs
     find_rate = options.learning_rate == AUTO
     rate = None if isinstance(options.learning_rate, str) else options.learning_rate
+    alpha = None if isinstance(options.wise_alpha, str) else options.wise_alpha
+    find_alpha = options.wise_alpha == AUTO or options.max_forgetting is not None
     trackers = [part.strip() for part in options.report_to.split(",")]
     return Settings(
         learning_rate=_given(rate, start.learning_rate),
@@ -88,8 +91,8 @@ def settings_for(
         weight_decay=options.weight_decay,
         l2_sp=options.l2_sp,
         ema_decay=_given(options.ema_decay, start.ema_decay),
-        wise_alpha=options.wise_alpha if isinstance(options.wise_alpha, float) else None,
-        find_alpha=options.wise_alpha == AUTO or options.max_forgetting is not None,
+        wise_alpha=None if find_alpha else start.wise_alpha if alpha is None else alpha,
+        find_alpha=find_alpha,
         max_forgetting=options.max_forgetting,
         warmup_steps=options.warmup_steps,
         label_smoothing_factor=_given(options.label_smoothing_factor, start.label_smoothing_factor),

@@ -1,6 +1,7 @@
 """An exponential moving average of the weights that learn: judged, kept and returned in their place.
 
-The average after step t uses `min(decay, (1 + t) / (10 + t))`, so that the first steps do not hold it back.
+The average after step t uses `min(decay, (1 + t) / (10 + t))`, so that the first steps do not hold it back. It is
+brought up to date every fourth step, with the fourth power: a pass over all weights costs a twentieth of a CPU's step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 FILE = "average.safetensors"
+EVERY = 4
+"""Steps between updates."""
 
 
 class Average:
@@ -34,7 +37,9 @@ class Average:
 
     def update(self, step: int) -> None:
         """Take in the weights as they are after a number of steps; those of closed groups have not moved."""
-        keep = min(self._decay, (1 + step) / (10 + step))
+        if step % EVERY:
+            return
+        keep = min(self._decay, (1 + step) / (10 + step)) ** EVERY
         with torch.no_grad():
             for name, parameter in self._live.items():
                 if parameter.requires_grad:

@@ -144,6 +144,8 @@ def check_strategies(names: Sequence[str], situation: Situation, options: TrainO
     unfreezing = parse_unfreezing(options.unfreeze, options.unfreeze_patience)
     if options.unfreeze != "stages" and "progressive" not in names:
         raise SettingError("--unfreeze is for the strategy progressive; name it with --strategy progressive.")
+    if options.max_forgetting is not None and isinstance(options.wise_alpha, float):
+        raise SettingError("--max-forgetting chooses --wise-alpha; give one of them.")
     if options.max_forgetting is not None and getattr(options, "reference_data", None) == REFERENCE_OFF:
         raise SettingError("--max-forgetting needs reference rows; leave out --reference-data none.")
     if rates or unfreezing.kind == "given":
