@@ -139,12 +139,22 @@ def test_too_little_room_is_said(tmp_path: Path) -> None:
     toy.assert_same(toy.weights(plain), toy.weights(model))
 
 
-def test_room_for_one_cut_is_used_for_the_one_in_force(tmp_path: Path) -> None:
+def test_room_for_one_cut_is_used_for_the_one_in_force(tmp_path: Path, monkeypatch) -> None:
     task = toy.task("bert", 20, 8)
     tokens = int(task.train.lengths.sum())
     width = task.backbone.config.backbone["hidden_size"]
-    _, found = run(task, tmp_path, int(1.5 * tokens * width * 4), Unfreezing("stages"))
+    sizes: list[int] = []
+    original = FrozenTrunk._keep
+
+    def spy(self, *args):
+        original(self, *args)
+        sizes.append(sum(path.stat().st_size for path in self._folder.glob("*.bin")))
+
+    monkeypatch.setattr(FrozenTrunk, "_keep", spy)
+    limit = int(1.5 * (tokens + task.validation.lengths.sum()) * width * 4)
+    _, found = run(task, tmp_path, limit, Unfreezing("stages"))
     assert found.cache.startswith("used")
+    assert 0 < max(sizes) <= limit  # of the training and the validation rows together
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch) -> None:

@@ -162,6 +162,15 @@ def set_module_modes(model: nn.Module, groups: Sequence[Group], *, fixed_statist
             norm.eval()
 
 
+def called_modules(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A module that has a forward pass, with its dotted name; of lists, which are never called, their members."""
+    if type(module).forward is not nn.Module.forward:
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from called_modules(f"{path}.{name}", child)
+
+
 def batch_norms(model: nn.Module) -> list[nn.Module]:
     """Every batch norm of a model."""
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from warmstart.backbones.groups import Group
+from warmstart.backbones.groups import Group, called_modules
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.train.activations import ActivationFile
 
@@ -225,16 +225,7 @@ def _skippable(model: nn.Module, group: Group) -> tuple[str, ...]:
     """The modules of a group that need not run; embeddings do: models read shapes and masks off them."""
     if group.name == "embeddings":
         return ()
-    return tuple(path for name in group.modules for path in _called(name, model.get_submodule(name)))
-
-
-def _called(path: str, module: nn.Module) -> Iterator[str]:
-    """A module that has a forward pass, or those inside a mere list of modules."""
-    if type(module).forward is not nn.Module.forward:
-        yield path
-        return
-    for name, child in module.named_children():
-        yield from _called(f"{path}.{name}", child)
+    return tuple(path for name in group.modules for path, _ in called_modules(name, model.get_submodule(name)))
 
 
 def _catcher(place: int, keep: Callable[[int, Tensor], None]) -> Callable[[nn.Module, Any, Any], None]:

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import Progress, best_device, inference_copy, ready_batches
-from warmstart.backbones.groups import Group
+from warmstart.backbones.groups import Group, called_modules
 from warmstart.backbones.text_inputs import Inputs
 
 
@@ -81,7 +81,8 @@ class _Recorder:
             (group.label, path, module)
             for group in groups
             for top in group.modules
-            for path, module in _called(top, model.get_submodule(top))
+            for path, module in called_modules(top, model.get_submodule(top))
+            if next(module.parameters(), None) is not None
         ]
         self._handles: list[RemovableHandle] = []
         self._batches: list[tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]] = []
@@ -125,17 +126,6 @@ class _Recorder:
                     found[label] = _assembled(rows, [(places, made[path]) for places, made in parts])
                     break
         return found
-
-
-def _called(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A module with parameters; of lists, which are never called themselves, their members."""
-    if next(module.parameters(), None) is None:
-        return
-    if type(module).forward is not nn.Module.forward:
-        yield path, module
-        return
-    for name, child in module.named_children():
-        yield from _called(f"{path}.{name}", child)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

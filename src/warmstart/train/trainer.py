@@ -147,15 +147,14 @@ class WarmstartTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The job's loss on one batch; frozen groups are put in evaluation mode first."""
+        values = dict(inputs)
+        labels, rows = values.pop("labels"), values.pop("rows").tolist()
+        context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if model.training:
             inner = self.accelerator.unwrap_model(model)
             set_module_modes(inner, self.job.groups, fixed_statistics=self.job.fixed_statistics)
             if self._recomputes:
                 recompute.reach_frozen(inner)
-        values = dict(inputs)
-        labels, rows = values.pop("labels"), values.pop("rows").tolist()
-        context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if model.training:
             context = self._caches.around("train", inner_classifier(inner), rows, values)
         with context:
             outputs = model(**values)

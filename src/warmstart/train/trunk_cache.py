@@ -47,10 +47,11 @@ class TrunkCaches:
             return
         if notes is None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        left = self._job.cache_bytes
-        for name, rows in (("train", self._job.train), ("validation", self._job.validation)):
-            self._trunks[name] = FrozenTrunk(self._folder, f"{name}{self._rank}", rows.inputs, self._cuts, left, notes)
-            left //= 2
+        sides = {"train": self._job.train.inputs, "validation": self._job.validation.inputs}
+        lengths = sum(int(inputs.lengths.sum()) for inputs in sides.values())
+        for name, inputs in sides.items():
+            limit = self._job.cache_bytes * int(inputs.lengths.sum()) // lengths  # what they need is in this proportion
+            self._trunks[name] = FrozenTrunk(self._folder, f"{name}{self._rank}", inputs, self._cuts, limit, notes)
 
     def enter_stage(self, closed: Sequence[int]) -> None:
         """Say how many leading groups are closed now, and will be at each later opening."""
@@ -83,7 +84,7 @@ class TrunkCaches:
         """Whether it was used, or why not, in a few words."""
         if not self._asked_for():
             return ""
-        refused = self._refused or next((trunk.refused for trunk in self._trunks.values() if trunk.refused), "")
+        refused = self._refused or next((trunk.refused for trunk in self._trunks.values()), "")  # of the training rows
         if refused:
             return f"not used: {refused}"
         return f"used, {sum(trunk.most_bytes for trunk in self._trunks.values()) / 2**30:.2g} GB"
