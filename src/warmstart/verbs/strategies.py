@@ -102,13 +102,13 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         history=outcome.history,
         groups=outcome.groups,
         remedies=outcome.remedies,
-        forgetting=None if frozen else _forgetting(bench.situation, outcome),
+        forgetting=None if frozen else forgetting_of(bench.situation, outcome),
         rate_search=outcome.rate_search,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
 
 
-def _forgetting(situation: Situation, outcome: Outcome) -> Forgetting | None:
+def forgetting_of(situation: Situation, outcome: Outcome) -> Forgetting | None:
     """What a trained model kept of the original; None without rows to measure it on."""
     if situation.reference is None:
         return None
