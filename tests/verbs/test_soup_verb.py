@@ -47,7 +47,7 @@ def test_the_result_is_the_mean_of_both_and_is_judged_anew(
         average(model, other)
 
     monkeypatch.setattr(soup, "average", noting)
-    both = warmstart.adapt(**options(tiny_model, reviews, tmp_path / "two"), soup="true")
+    both = warmstart.adapt(**options(tiny_model, reviews, tmp_path / "two"), soup=True)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert len(others) == 1
     moved = [name for name, value in others[0].items() if not torch.equal(value, one[name])]
@@ -71,7 +71,7 @@ def test_a_resumed_second_training_is_the_same(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_rows(tmp_path / "rows.csv", 120)
-    warmstart.adapt(**options(tiny_model, data, tmp_path / "whole"), soup="true")
+    warmstart.adapt(**options(tiny_model, data, tmp_path / "whole"), soup=True)
     with monkeypatch.context() as patch:
 
         def stop(*args: object) -> None:
@@ -79,8 +79,8 @@ def test_a_resumed_second_training_is_the_same(
 
         patch.setattr(soup, "average", stop)
         with pytest.raises(KeyboardInterrupt):
-            warmstart.adapt(**options(tiny_model, data, tmp_path / "broken"), soup="true")
-    warmstart.adapt(**options(tiny_model, data, tmp_path / "broken"), soup="true", resume=True)
+            warmstart.adapt(**options(tiny_model, data, tmp_path / "broken"), soup=True)
+    warmstart.adapt(**options(tiny_model, data, tmp_path / "broken"), soup=True, resume=True)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -92,7 +92,7 @@ def test_a_training_that_was_cut_short_is_not_averaged(
     monkeypatch.setattr(soup, "second_epochs", lambda *args: 50.0)
     made = soup.STRATEGY["fine_tune"]
     monkeypatch.setitem(soup.STRATEGY, "fine_tune", lambda context: _stopped(made(context), context.settings))
-    both = warmstart.adapt(**options(tiny_model, reviews, tmp_path / "two"), max_steps=None)
+    both = warmstart.adapt(**options(tiny_model, reviews, tmp_path / "two"), soup=True)
     assert "soup_rows" not in both.record.run_of("fine_tune").settings
 
 
@@ -115,25 +115,21 @@ class Stand:
 
 
 @pytest.mark.parametrize(
-    ("budget", "seconds", "asked", "more", "wanted"),
+    ("budget", "seconds", "more", "wanted"),
     [
-        (None, 10.0, "auto", {}, 0),
-        (None, 10.0, "true", {}, 4),
-        (1000.0, 40.0, "false", {}, 0),
-        (1000.0, 40.0, "auto", {}, 4),
-        (60.0, 40.0, "auto", {}, 3),  # 0.9 · (60 − 20) = 36 s at 10 s a pass
-        (40.0, 40.0, "auto", {}, 0),  # one pass is less than half of four
-        (40.0, 40.0, "true", {}, 0),
-        (1000.0, 40.0, "auto", {"max_forgetting": 0.1}, 0),
-        (1000.0, 40.0, "auto", {"max_steps": 25}, 4),  # 25 steps of 16 rows are four passes over 100
+        (None, 10.0, {}, 4),
+        (1000.0, 40.0, {}, 4),
+        (60.0, 40.0, {}, 3),  # 0.9 · (60 − 20) = 36 s at 10 s a pass
+        (40.0, 40.0, {}, 0),  # one pass is less than half of four
+        (1000.0, 40.0, {"max_steps": 25}, 4),  # 25 steps of 16 rows are four passes over 100
     ],
 )
 def test_how_long_a_second_training_is(
-    budget: float | None, seconds: float, asked: str, more: dict[str, Any], wanted: float
+    budget: float | None, seconds: float, more: dict[str, Any], wanted: float
 ) -> None:
     made = AdaptOptions(data="x", output_dir="y", num_train_epochs=4, **more)
     settings = settings_for("fine_tune", "text", made, fast_bf16=False)
     stand: Any = Stand(budget, seconds)
-    assert soup.second_epochs(stand, stand, settings, asked) == wanted
+    assert soup.second_epochs(stand, stand, settings) == wanted
     other: Any = Stand(budget, seconds, "lora")
-    assert soup.second_epochs(other, other, settings, asked) == 0
+    assert soup.second_epochs(other, other, settings) == 0

@@ -183,11 +183,10 @@ class AdaptOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, 
     """Options of `adapt`."""
 
     strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
-    soup: str = option(
-        "auto",
-        "After fine_tune and progressive, train once more on all labelled rows, those for validation included, and "
-        "average the weights of both (a model soup). auto: where --time-budget leaves room.",
-        choices=("auto", "true", "false"),
+    soup: bool = option(
+        False,
+        "After fine_tune or progressive, train once more on all labelled rows, those for validation included, as far as "
+        "--time-budget allows, and average the weights of both (a model soup).",
     )
 
     def __post_init__(self) -> None:

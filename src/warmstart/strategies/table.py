@@ -40,7 +40,7 @@ class Start:
 
 # fine_tune on texts was chosen by exploratory runs (docs/lab-notes.md); the others are starting values, not tuned yet.
 STARTS: dict[tuple[str, str], Start] = {
-    ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 3, wise_alpha=0.7),
+    ("text", "fine_tune"): Start(1.5e-4, 0.9, 1e-3, 4, wise_alpha=0.7),
     ("text", "progressive"): Start(1.5e-4, 0.9, 1e-3, 4),
     ("text", "lora"): Start(1e-3, 1.0, 1e-3, 4),
     ("text", "scratch"): Start(3e-4, 1.0, 3e-4, 10),

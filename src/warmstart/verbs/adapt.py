@@ -64,7 +64,9 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     bench = _bench(workspace, clock, situation, measured, options)
     finished = _run(bench, measured, plan, options)
     chosen = _choose(finished, plan, options.strategy, situation, measured)
-    winner = with_second(bench, finished[chosen], _settings(chosen, situation, plan, options), options, workspace)
+    winner = finished[chosen]
+    if options.soup:
+        winner = with_second(bench, winner, _settings(chosen, situation, plan, options), workspace)
     if winner.outcome is None:
         workspace.abandon()
         raise StrategyNotPossibleError(winner.run.note)

@@ -1,4 +1,4 @@
-"""A second training in what the time budget leaves: on all labelled rows, its weights averaged with the first's.
+"""A second training, as far as the time budget allows: on all labelled rows, its weights averaged with the first's.
 
 The uniform soup of Wortsman et al. 2022 (arXiv 2203.05482, algorithm 1 without its choice) of two trainings that start
 from the same weights. The second one learns from the validation rows as well, so nothing may be chosen by it: choice,
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from warmstart.core.metrics import score
-from warmstart.core.options import AdaptOptions
 from warmstart.core.progress import reporter
 from warmstart.strategies.protocol import Outcome, Settings
 from warmstart.strategies.table import STRATEGY
@@ -40,22 +39,19 @@ class Memory(Protocol):
         """What was kept, or None."""
 
 
-def second_epochs(bench: Bench, first: Finished, settings: Settings, asked: str) -> float:
+def second_epochs(bench: Bench, first: Finished, settings: Settings) -> float:
     """How many passes over all labelled rows a second training would make; 0 for none.
 
     Args:
         bench: of the first training.
         first: the first training.
         settings: what it was told.
-        asked: "auto" (only inside a time budget, as far as it goes), "true" or "false".
     """
-    if asked == "false" or first.run.strategy not in STRATEGIES or first.run.status != "done":
+    if first.run.strategy not in STRATEGIES or first.run.status != "done":
         return 0.0
     wanted = _epochs(settings, len(bench.fit.labels))
-    if asked == "true" and bench.clock.budget is None:
+    if bench.clock.budget is None:
         return wanted
-    if bench.clock.budget is None or settings.max_forgetting is not None:  # a bound is kept by the first alone
-        return 0.0
     per_epoch = first.run.seconds / max(wanted, 1e-9) * len(bench.situation.labelled.labels) / len(bench.fit.labels)
     left = (1 - _MARGIN) * (bench.clock.left() - bench.context(first.run.strategy, settings, None).reserve)
     fitting = min(wanted, left // per_epoch)
@@ -68,21 +64,23 @@ def _epochs(settings: Settings, rows: int) -> float:
     return settings.max_steps * settings.per_device_train_batch_size * settings.gradient_accumulation_steps / rows
 
 
-def with_second(bench: Bench, first: Finished, settings: Settings, options: AdaptOptions, memory: Memory) -> Finished:
-    """The first training averaged with a second one, if there is to be one; else as it was.
+def with_second(bench: Bench, first: Finished, settings: Settings, memory: Memory) -> Finished:
+    """The first training averaged with a second one, if there is time for one; else as it was.
 
     Args:
         bench: of the first training.
         first: the first training.
         settings: what it was told.
-        options: what the user said.
         memory: keeps how long the second training is to be, so that a resumed run does the same.
     """
     epochs = memory.recall("soup_epochs")
     if epochs is None:
-        epochs = second_epochs(bench, first, settings, options.soup)
+        epochs = second_epochs(bench, first, settings)
         memory.remember("soup_epochs", epochs, bench.clock.spent())
     if not epochs or first.outcome is None:
+        reporter().warn(
+            "No second training is averaged in: no time is left, or the result is not of a kind that can be."
+        )
         return first
     rows = bench.situation.labelled
     name = first.run.strategy
@@ -93,6 +91,7 @@ def with_second(bench: Bench, first: Finished, settings: Settings, options: Adap
         context = dataclasses.replace(again.context(name, told, bar), work=bench.stage(STAGE))
         second = STRATEGY[name](context)
     if second.stopped:  # half a training pulls the average down
+        reporter().warn("The second training was cut short and is left out.")
         return first
     average(first.outcome.model, second.model)
     return _judged(bench, first, first.outcome, epochs, bench.clock.spent() - begun)

@@ -146,6 +146,8 @@ def check_strategies(names: Sequence[str], situation: Situation, options: TrainO
         raise SettingError("--unfreeze is for the strategy progressive; name it with --strategy progressive.")
     if options.max_forgetting is not None and isinstance(options.wise_alpha, float):
         raise SettingError("--max-forgetting chooses --wise-alpha; give one of them.")
+    if options.max_forgetting is not None and getattr(options, "soup", False):
+        raise SettingError("--max-forgetting is kept by a single training; leave out --soup.")
     if options.max_forgetting is not None and getattr(options, "reference_data", None) == REFERENCE_OFF:
         raise SettingError("--max-forgetting needs reference rows; leave out --reference-data none.")
     if rates or unfreezing.kind == "given":
