@@ -32,18 +32,12 @@ def blobs(rows=240, gap=2.5, classes=3, width=8, seed=0):
 def slow_disagreement(p, labels):
     rows, classes = p.shape
     threshold = [np.mean([p[i, c] for i in range(rows) if labels[i] == c]) for c in range(classes)]
-    joint = np.zeros((classes, classes))
     suspicious = set()
     for i in range(rows):
-        reached = [c for c in range(classes) if p[i, c] >= threshold[c]]
-        if reached:
-            meant = max(reached, key=lambda c: p[i, c])
-            joint[labels[i], meant] += 1
-            if meant != labels[i]:
-                suspicious.add(i)
-    for c in range(classes):
-        joint[c] *= (labels == c).sum() / joint[c].sum()
-    return suspicious, 1 - np.trace(joint) / joint.sum()
+        meant = max(range(classes), key=lambda c: p[i, c])
+        if meant != labels[i] and p[i, meant] >= threshold[meant]:
+            suspicious.add(i)
+    return suspicious
 
 
 def test_confident_disagreement_by_loops():
@@ -51,11 +45,11 @@ def test_confident_disagreement_by_loops():
     labels = np.arange(60) % 3
     p = rng.dirichlet(np.ones(3), size=60)
     found = confident_disagreement(p, labels)
-    rows, rate = slow_disagreement(p, labels)
+    rows = slow_disagreement(p, labels)
     assert set(found.rows.tolist()) == rows
-    assert found.rate == pytest.approx(rate)
+    assert found.rate == len(rows) / 60
     margins = [p[i].max() - p[i, labels[i]] for i in found.rows]
-    assert all(p[i].argmax() != labels[i] or m >= 0 for i, m in zip(found.rows, margins, strict=True))
+    assert margins == sorted(margins, reverse=True)
     with pytest.raises(DataError, match="do not fit"):
         confident_disagreement(p, labels[:9])
 
@@ -121,7 +115,9 @@ def test_small_sets_have_short_curves_and_no_noise():
 
 def test_a_slope_is_found_again_and_never_falls():
     rows = (50, 100, 200, 400)
-    steep = [CurvePoint("knn", n, wilson_interval(round(20000 * from_logit(0.3 * math.log2(n / 50))), 20000)) for n in rows]
+    steep = [
+        CurvePoint("knn", n, wilson_interval(round(20000 * from_logit(0.3 * math.log2(n / 50))), 20000)) for n in rows
+    ]
     found = slope_of(steep)
     assert found.value == pytest.approx(0.3, abs=0.02)
     assert found.over(100, 400) == (2 * found.value, 2 * found.deviation)

@@ -2,12 +2,12 @@ import itertools
 
 import pytest
 from situations import EPOCHS, around, costs, evidence
+from warmstart.decide.rules import RULES, make_plan
+from warmstart.decide.situation import SCRATCH, above, situation
 
 from warmstart.core.errors import DataError
 from warmstart.core.options import STRATEGIES
 from warmstart.core.records import Plan
-from warmstart.decide.rules import RULES, make_plan
-from warmstart.decide.situation import SCRATCH, above, situation
 
 
 def fired(given, modality="text"):

@@ -34,8 +34,10 @@ def slow_log_me(features, labels, classes):
     for c in range(classes):
         target = (labels == c).astype(float)
         best = min(
-            (minimize(negative, start, args=(target,), method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10})
-             for start in ([0.0, 0.0], [2.0, 2.0], [4.0, 1.0])),
+            (
+                minimize(negative, start, args=(target,), method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10})
+                for start in ([0.0, 0.0], [2.0, 2.0], [4.0, 1.0])
+            ),
             key=lambda outcome: outcome.fun,
         )
         found.append(-best.fun / rows)

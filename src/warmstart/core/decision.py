@@ -1,6 +1,6 @@
 """Records of a decision: what was measured, what each strategy is expected to give and to cost, and the plan.
 
-Where the numbers come from is left to `warmstart.decide`; how they are shown, to `warmstart.report` and the command line.
+Where the numbers come from is left to `warmstart.decide`, how they are shown to `warmstart.report` and `warmstart.cli`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far two sets of inputs are apart: distances between features, and between pixels. Functions of arrays.
 
-A bare distance says nothing, so `scaled` puts each between two worked reference points: what it is where nothing is far,
-and where everything is. Which rows these are, and what they are encoded with, is left to `warmstart.verbs.domain`.
+A bare distance says nothing, so `scaled` puts each between two worked reference points: what it is where nothing is
+far, and where everything is. Which rows these are, and what they are encoded with, is left to `warmstart.verbs.domain`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def mmd_squared(one: Floats, other: Floats, seed: int = 0) -> float:
 
 
 def frechet_distance(one: Floats, other: Floats, seed: int = 0) -> float:
-    """Fréchet distance of the two Gaussians with the sets' means and covariances, squared: |m₁-m₂|² + tr(S₁+S₂-2√(S₁S₂)).
+    """Squared Fréchet distance of two Gaussians with the sets' means and covariances: |m₁-m₂|² + tr(S₁+S₂-2√(S₁S₂)).
 
     Dowson and Landau 1982; of network features, Heusel et al. 2017 (arXiv 1706.08500, equation 6). Biased upwards for
     few rows, so it is compared only with distances between as many.

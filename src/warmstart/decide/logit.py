@@ -7,7 +7,7 @@ import math
 from warmstart.core.record import Interval
 
 Z90 = 1.6448536269514722  # half the width of a 90 % interval, in standard deviations
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054  # the same of a 95 % interval
 _EDGE = 1e-4
 
 
@@ -30,7 +30,7 @@ def logit_of(score: Interval) -> tuple[float, float]:
     The middle of the two bounds, in logits, is used: it is finite at 0 and 1, and close to the score elsewhere.
     """
     low, high = to_logit(score.low), to_logit(score.high)
-    return (low + high) / 2.0, max(1e-3, (high - low) / (2.0 * _Z95))
+    return (low + high) / 2.0, max(1e-3, (high - low) / (2.0 * Z95))
 
 
 def interval90(mean: float, deviation: float) -> Interval:
