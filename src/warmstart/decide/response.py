@@ -126,21 +126,20 @@ def posterior(prior: Prior, rows: Sequence[Observation]) -> tuple[Doubles, Doubl
 
     Generalised least squares with a Gaussian prior: outcomes of one data set share a deviation of their own.
     """
-    start: Doubles = np.asarray(prior.mean, dtype=np.float64)
-    precision: Doubles = np.diag(1.0 / np.asarray(prior.deviation, dtype=np.float64) ** 2)
+    start = np.array(prior.mean, dtype=np.float64)
+    precision = np.diag(np.array(prior.deviation, dtype=np.float64) ** -2.0)
     if not rows:
         return start, _inverse(precision)
     x, y, noise = _design(prior, rows)
-    weighted: Doubles = np.linalg.solve(noise, x)  # (rows, regressors)
+    weighted = np.asarray(np.linalg.solve(noise, x), dtype=np.float64)  # (rows, regressors)
     total = precision + x.T @ weighted
     covariance = _inverse(total)
-    pull: Doubles = precision @ start + weighted.T @ y
-    return covariance @ pull, covariance
+    mean = np.asarray(covariance @ (precision @ start + weighted.T @ y), dtype=np.float64)
+    return mean, covariance
 
 
 def _inverse(matrix: Doubles) -> Doubles:
-    found: Doubles = np.linalg.inv(matrix)
-    return found
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def _design(prior: Prior, rows: Sequence[Observation]) -> tuple[Doubles, Doubles, Doubles]:
