@@ -65,7 +65,7 @@ def _plan(task: Task, name: str, options: AdviseOptions, reference: ReferenceRow
     situation = encode_task(task, backbone, options, "labelled" if embedded else "none", reference)
     if not embedded:
         return plan_by_rules(situation, options)
-    measured = _measured(situation, options, effort)
+    measured = measured_for_advice(situation, options, effort)
     left = float("inf") if options.time_budget is None else options.time_budget
     if effort != "pilot":
         return make(situation, measured, options, left, None)
@@ -86,7 +86,7 @@ def _from_outline(task: Task, outline: Outline, options: AdviseOptions) -> Plan:
     return plan_of_outline(task, outline, options)
 
 
-def _measured(situation: Situation, options: AdviseOptions, effort: str) -> Measured:
+def measured_for_advice(situation: Situation, options: AdviseOptions, effort: str) -> Measured:
     """Everything that `adapt` measures, and the distance from the reference and the transferability scores."""
     measured = measure(situation, options, options.validation_size, options.seed, options.device_bytes())
     evidence: Evidence = dataclasses.replace(

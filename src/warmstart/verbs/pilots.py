@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def exhaustive_seconds(costs: tuple[StrategyCost, ...]) -> float:
 
 
 def run_pilots(
-    situation: Situation, measured: Measured, question: Question, options: AdviseOptions, seconds: float
+    situation: Situation,
+    measured: Measured,
+    question: Question,
+    options: AdviseOptions,
+    seconds: float,
+    rates: Mapping[str, float] | None = None,
 ) -> tuple[PilotRun, ...]:
     """Successive halving over the contenders; nothing when none of them could change the choice.
 
@@ -61,13 +67,14 @@ def run_pilots(
         question: what the choice depends on, without pilots.
         options: what the user fixed.
         seconds: for all pilots together.
+        rates: peak rates by strategy, where they were tuned before; otherwise those that training starts from.
     """
     names = contenders(question, CONTENDERS)
     if not names or (len(names) == 1 and choose(question).strategy == names[0] and not _rivals(question, names[0])):
         return ()
     reporter().say(f"Short trainings of {', '.join(names)}, in {seconds:.0f} s at most …")
     with tempfile.TemporaryDirectory() as folder:
-        bench = _PilotBench(situation, measured, question, options, Path(folder))
+        bench = _PilotBench(situation, measured, question, options, Path(folder), {} if rates is None else rates)
 
         def rank(pilots: object) -> dict[str, float]:
             found = expected_scores(
@@ -112,9 +119,16 @@ class _PilotBench:
     """Trains one pilot after another; rung n is judged on fold n."""
 
     def __init__(
-        self, situation: Situation, measured: Measured, question: Question, options: AdviseOptions, folder: Path
+        self,
+        situation: Situation,
+        measured: Measured,
+        question: Question,
+        options: AdviseOptions,
+        folder: Path,
+        rates: Mapping[str, float],
     ) -> None:
         self.situation, self.measured, self.options, self.folder = situation, measured, options, folder
+        self.rates = rates
         self.epochs = {cost.forecast.strategy: cost.epochs_wanted for cost in question.costs}
         labelled = situation.labelled
         self.home = assign_folds(
@@ -166,7 +180,8 @@ class _PilotBench:
         inner = max(1, round(_INNER * len(train)))  # the last of an order in which every class comes first
         fit, validation = train[:-inner], train[-inner:]
         settings = settings_for(name, modality, self.options, fast_bf16=situation.fast_bf16, epochs=epochs)
-        settings = replace(settings, num_train_epochs=epochs, max_steps=None, find_rate=False)
+        rate = self.rates.get(name, settings.learning_rate)
+        settings = replace(settings, learning_rate=rate, num_train_epochs=epochs, max_steps=None, find_rate=False)
         title = f"Pilot of {name}: {len(fit):,} rows, {epochs:g} epochs"
         with reporter().bar(title) as bar:
             context = Context(
