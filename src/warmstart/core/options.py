@@ -259,10 +259,6 @@ class AdviseOptions(TrainOptions, LoadOptions, DataOptions):
         if not isinstance(self.model, str):
             object.__setattr__(self, "model", tuple(self.model))  # a list is as good
         check_options(self)
-        if self.scorecard:
-            return
-        if not self.data:
-            raise SettingError("--data is missing: name the rows to give advice on, or ask for --scorecard.")
         if not self.models:
             raise SettingError("--model is empty; name at least one.")
         self.device_bytes()

@@ -40,6 +40,8 @@ def advise(options: AdviseOptions) -> Plan:
     """
     if options.scorecard:
         raise SettingError("scorecard is for the command line; in Python call warmstart.scorecard().")
+    if not options.data:
+        raise SettingError("--data is missing: name the rows to give advice on, or ask for --scorecard.")
     outlined = [name for name in options.models if is_outline(name)]
     if outlined and options.effort in ("probe", "pilot"):
         raise ModelError(
