@@ -15,7 +15,7 @@ from PIL import Image
 import warmstart
 from warmstart.cli.main import run
 from warmstart.core.decision import Plan
-from warmstart.core.errors import DataError, ModelError, SettingError
+from warmstart.core.errors import DataError, ModelError, SettingError, StrategyNotPossibleError
 from warmstart.core.ledger import LedgerEntry, Scorecard
 from warmstart.decide.logit import to_logit
 from warmstart.verbs import pilots as pilots_module
@@ -406,3 +406,39 @@ def test_an_image_model_for_texts_is_refused(given: dict[str, str], tmp_path: Pa
         warmstart.advise(data=given["data"], label_column="kind", model=str(path))
     with pytest.raises(DataError):
         warmstart.advise(data=str(tmp_path / "absent.csv"), model=given["model"])
+
+
+def test_adapt_refuses_what_does_not_fit_and_leaves_nothing(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warmstart.verbs.compute._available", lambda device: 1_000_000)
+    with pytest.raises(StrategyNotPossibleError, match=r"None of the strategies fits into 1\.0 MB"):
+        warmstart.adapt(**given, output_dir=str(tmp_path / "out"))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_adapt_follows_the_plan_that_advise_prints(given: dict[str, str], tmp_path: Path) -> None:
+    common = {**given, "reference_data": "none", "bf16": "false", "num_train_epochs": 1}
+    advice = warmstart.advise(**common)
+    plan = warmstart.adapt(**common, output_dir=str(tmp_path / "out")).record.plan
+    assert plan is not None
+    assert plan.strategy == advice.strategy
+    scores = [[forecast.score for forecast in found.forecasts] for found in (plan, advice)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.real
+def test_leep_is_scored_where_the_model_brings_a_head_of_its_own(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    for kind, level in (("dark", 60), ("light", 190)):
+        (tmp_path / "pics" / kind).mkdir(parents=True)
+        for number in range(14):
+            pixels = np.clip(draw.normal(level, 30, (40, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pics" / kind / f"{number}.png")
+    head = warmstart.load_backbone("EfficientNet-Lite0").source_head
+    assert head is not None
+    assert (head.weight.shape, head.bias.shape) == ((1000, 1280), (1000,))
+    plan = warmstart.advise(data=str(tmp_path / "pics"), model="EfficientNet-Lite0", image_size=64)
+    scores = plan.evidence.transferability
+    assert scores is not None
+    assert math.log(1 / 2) < scores["LEEP"] <= 0  # better than knowing nothing of two classes
