@@ -158,11 +158,10 @@ def evidence(name: str, labels: int, seed: int) -> contract.Cell:
         rates = tuned_rates(name)
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            begun = time.perf_counter()
             situation, options = prepared(name, labels, seed, args, place, "all")
-            test_seconds = situation.seconds_forward * len(situation.test.labels)
+            begun = time.perf_counter()
             found = measured_for_advice(situation, options, "probe")
-            seconds = time.perf_counter() - begun - test_seconds
+            seconds = time.perf_counter() - begun + situation.seconds_forward * len(situation.labelled.labels)
             costs = strategy_costs(situation, found, options, math.inf)
             question = Question(found.evidence, costs, situation.task.card.modality, Response())
             budget = PILOT_SHARE * exhaustive_seconds(costs)

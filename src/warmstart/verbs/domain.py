@@ -37,6 +37,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 ROWS = 200  # of either side, at most
 FEWEST = 32  # reference rows, below which two halves say nothing
+_FEW = 64  # reference rows, however few rows there are to compare with them; from there on, two for each
 _LOSS_ROWS = 48  # that the model's own loss is measured on
 _PICTURES = 64  # whose pixels are looked at
 _PIXELS = 128  # longest side of a picture that is looked at
@@ -56,9 +57,10 @@ def domain_evidence(situation: Situation, reference_data: str | None, seed: int)
     """
     if reference_data == REFERENCE_OFF:
         return None
+    limit = min(ROWS, max(_FEW, 2 * len(situation.labelled.labels)))
     try:
         rows = situation.reference_rows
-        reference = sample_rows(situation.task, ROWS, seed) if rows is None else rows
+        reference = sample_rows(situation.task, limit, seed) if rows is None else rows
     except DataError as error:
         reporter().warn(f"The distance from the model's domain is not measured: {error}")
         return None
@@ -69,16 +71,16 @@ def domain_evidence(situation: Situation, reference_data: str | None, seed: int)
         )
         return None
     with reporter().bar(f"Distance from the reference: {reference.name}"):
-        return _Comparison(situation, reference, seed).evidence()
+        return _Comparison(situation, reference, limit, seed).evidence()
 
 
 class _Comparison:
     """The three sets of rows of one comparison: the user's, the reference, and the reference scrambled."""
 
-    def __init__(self, situation: Situation, reference: ReferenceRows, seed: int) -> None:
+    def __init__(self, situation: Situation, reference: ReferenceRows, limit: int, seed: int) -> None:
         self.backbone: Backbone = situation.backbone
         self.name, self.seed = reference.name, seed
-        self.reference = {role: list(values[:ROWS]) for role, values in reference.columns.items()}
+        self.reference = {role: list(values[:limit]) for role, values in reference.columns.items()}
         draw = np.random.default_rng(seed)
         self.chosen = np.sort(draw.permutation(len(situation.labelled.labels))[:ROWS])
         own = situation.task.labelled
