@@ -117,3 +117,11 @@ def test_without_weights_nothing_is_timed():
     assert got["lora"].forecast.allowed
     assert got["lora"].forecast.reason == "lora cannot be timed without the model's weights"
     assert got["lora"].epochs == EPOCHS["lora"]
+
+
+def test_checkpoints_take_time_where_their_size_is_known():
+    plain, known = by_name(evidence()), by_name(evidence(compute=compute()))
+    more = {name: known[name].forecast.seconds - plain[name].forecast.seconds for name in ("fine_tune", "lora")}
+    assert more["fine_tune"] == pytest.approx(4 * (0.2 + 4 * 4 * 22e6 / 300e6))
+    assert more["lora"] == pytest.approx(6 * (0.2 + 4 * (22e6 + 3 * 600_000) / 300e6))
+    assert known["linear_probe"].forecast.seconds == plain["linear_probe"].forecast.seconds

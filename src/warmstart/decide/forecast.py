@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from warmstart.core.decision import ComputeEvidence
 from warmstart.core.errors import SettingError
 from warmstart.core.options import STRATEGIES
 from warmstart.core.records import Evidence, Forecast
 from warmstart.core.sizes import show_bytes
-from warmstart.decide.memory import FULL, Memory, memory_of
+from warmstart.decide.memory import FLOAT, FULL, Memory, memory_of
 
 SLACK = 0.05  # share of the budget left unplanned: a forecast errs, and a training that is cut short ends badly
 
@@ -30,6 +31,9 @@ or would open only some of their groups. Fine-tuning from the probe's head is wo
 HUGE = 1_000_000_000  # parameters: above, LoRA stands for every strategy that would train them all
 SCRATCH = 20_000  # labelled rows: below, random weights are not worth a trial (ULMFiT, arXiv 1801.06146)
 _MEBI = 2.0**20
+_EPOCH_SECONDS = 0.2  # to turn from training to evaluating and back
+_WRITTEN_PER_SECOND = 300e6  # bytes of a checkpoint: the model, and of what learns two moments and the average
+_BESIDE_WEIGHTS = 3
 
 STARTS_FROM_PROBE = ("fine_tune", "progressive", "lora")  # these solve the probe first, for their head
 
@@ -150,12 +154,20 @@ def _cost(
         return StrategyCost(forecast, 0.0, 0.0, short_of_time=not fits)
     backward = max(0.0, evidence.seconds_train - evidence.seconds_forward) * BACKWARD[strategy]
     epoch = rows.fit * (evidence.seconds_forward + backward) + rows.validation * evidence.seconds_forward
+    epoch += 0.0 if evidence.compute is None else _beside_steps(strategy, evidence.compute)
     fitting = _epochs_that_fit(strategy, wanted, epoch, None if left is None else left - fixed)
     epochs = fitting if fitting > 0 else min(wanted, 1.0)
     seconds = fixed + epoch * epochs
     reason = _trained_reason(strategy, wanted, fitting, epoch, seconds, left)
     forecast = Forecast(strategy, seconds, fitting > 0, reason, learning_seconds=seconds - judging, epochs=epochs)
     return StrategyCost(forecast, fitting, wanted, short_of_time=fitting <= 0)
+
+
+def _beside_steps(strategy: str, compute: ComputeEvidence) -> float:
+    """Seconds of an epoch that are not spent in steps: a copy to evaluate with, and a checkpoint on disk."""
+    learns = compute.parameters if strategy in FULL else compute.lora_parameters
+    written = FLOAT * (compute.parameters + _BESIDE_WEIGHTS * learns)
+    return _EPOCH_SECONDS + written / _WRITTEN_PER_SECOND
 
 
 def _fixed_rows(strategy: str, rows: Rows, features_ready: bool) -> int:

@@ -20,7 +20,7 @@ Doubles = npt.NDArray[np.float64]
 
 REGRESSORS = ("constant", "doublings of labels a class over 16", "doublings of classes over 6", "images",
               "best floor above the probe", "distance from the reference domain")  # fmt: skip
-SMALL = 8.0  # labels a class at which outcomes scatter twice as much (in variance) as with many
+SMALL = 24.0  # labels a class at which outcomes scatter twice as much (in variance) as with many
 _LEAST_INFLATION, _PRIOR_ROWS = 0.7, 12.0  # of the doubt; how many outcomes the starting value of 1 counts as
 
 
