@@ -21,7 +21,7 @@ from warmstart.decide.logit import to_logit
 from warmstart.verbs import pilots as pilots_module
 from warmstart.verbs.domain import scrambled_pictures, scrambled_texts, token_counts
 from warmstart.verbs.ledger import ledger_path, read_ledger
-from warmstart.verbs.pilots import Length, length_that_fits
+from warmstart.verbs.pilots import Length, arrangement, length_that_fits
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -143,6 +143,14 @@ def test_how_long_a_pilot_is() -> None:
     assert length_that_fits(110.0, 100, 4.0, 1.0, 20) == Length(100, 1.0)
     assert length_that_fits(50.0, 100, 4.0, 1.0, 20) == Length(50, 1.0)
     assert length_that_fits(15.0, 100, 4.0, 1.0, 20) is None
+
+
+def test_few_seconds_are_not_split_among_many() -> None:
+    assert arrangement(90.0, 10.0) == (3, 3)
+    assert arrangement(60.0, 10.0) == (2, 3)
+    assert arrangement(59.0, 10.0) == (2, 2)
+    assert arrangement(20.0, 10.0) == (2, 1)
+    assert arrangement(3.0, 10.0) == (1, 1)
 
 
 def test_several_models_are_ranked(

@@ -28,7 +28,7 @@ from warmstart.verbs.planning import Measured
 from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
 
-CONTENDERS = 3
+_ARRANGEMENTS = ((3, RUNGS), (2, RUNGS), (2, 2), (2, 1), (1, 1))  # contenders and rungs: the first whose pilots fit
 _JUDGED = 1000  # rows of a fold that are judged, at most
 _INNER = 0.1  # share of a pilot's rows that its checkpoint is chosen by
 _LEAST_ROWS, _LEAST_A_CLASS = 24, 2  # that a pilot learns from, below which it says nothing
@@ -69,7 +69,8 @@ def run_pilots(
         seconds: for all pilots together.
         rates: peak rates by strategy, where they were tuned before; otherwise those that training starts from.
     """
-    names = contenders(question, CONTENDERS)
+    many, rungs = arrangement(seconds, _short_pilot(measured, question))
+    names = contenders(question, many)
     if not names or (len(names) == 1 and choose(question).strategy == names[0] and not _rivals(question, names[0])):
         return ()
     reporter().say(f"Short trainings of {', '.join(names)}, in {seconds:.0f} s at most …")
@@ -86,7 +87,26 @@ def run_pilots(
             )
             return {name: entry.mean for name, entry in found.items()}
 
-        return successive_halving(names, seconds, bench.run, rank)
+        return successive_halving(names, seconds, bench.run, rank, rungs=rungs)
+
+
+def arrangement(seconds: float, each: float) -> tuple[int, int]:
+    """How many contenders and rungs some seconds hold, when a pilot that is worth something takes so many."""
+    for many, rungs in _ARRANGEMENTS:
+        if seconds >= many * rungs * each:
+            return many, rungs
+    return _ARRANGEMENTS[-1]
+
+
+def _short_pilot(measured: Measured, question: Question) -> float:
+    """Seconds of a pilot with a quarter of the epochs on all the rows that a fold leaves."""
+    evidence = measured.evidence
+    epochs = max(
+        (c.epochs_wanted for c in question.costs if c.forecast.allowed and c.forecast.strategy in BACKWARD), default=1.0
+    )
+    learned = (1 - 1 / RUNGS) * evidence.labelled * max(1.0, _PASSES[-1] * epochs)
+    judged = min(_JUDGED, evidence.labelled / RUNGS)
+    return _STARTING + measured.probe_seconds + learned * evidence.seconds_train + judged * evidence.seconds_forward
 
 
 def _rivals(question: Question, name: str) -> bool:
