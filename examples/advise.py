@@ -17,7 +17,7 @@ def main() -> None:
     print(f"Majority {evidence.majority:.3f}, TF-IDF {evidence.tfidf}, kNN {evidence.knn}, probe {evidence.probe}")
     for forecast in plan.forecasts:
         ruled = "" if forecast.allowed else "ruled out: "
-        print(f"{forecast.strategy:14} {forecast.seconds:6.1f} s  {ruled}{forecast.reason}")
+        print(f"{forecast.strategy:14} {forecast.score}  {forecast.seconds:6.1f} s  {ruled}{forecast.reason}")
 
 
 if __name__ == "__main__":

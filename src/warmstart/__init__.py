@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
     from warmstart.verbs.sample import sample as sample
+    from warmstart.verbs.scorecard import scorecard as scorecard
 
 _HOMES = {
     "adapt": "warmstart.verbs.adapt",
@@ -31,6 +32,7 @@ _HOMES = {
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",
     "sample": "warmstart.verbs.sample",
+    "scorecard": "warmstart.verbs.scorecard",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

@@ -1,5 +1,6 @@
 """Evidence made up for the tests of decide."""
 
+from warmstart.core.decision import ComputeEvidence
 from warmstart.core.records import Evidence, Interval
 from warmstart.decide.forecast import Rows, forecast_costs
 
@@ -8,6 +9,21 @@ EPOCHS = {"fine_tune": 4.0, "progressive": 8.0, "lora": 6.0, "scratch": 20.0}
 
 def around(value, half=0.02):
     return Interval(value, max(0.0, value - half), min(1.0, value + half))
+
+
+def compute(**changes):
+    given = {
+        "parameters": 22_000_000,
+        "stored_bytes": 88_000_000,
+        "lora_parameters": 600_000,
+        "activation_bytes": 20e6,
+        "forward_bytes": 1e6,
+        "batch": 16,
+        "resident_bytes": 0,
+        "device_bytes": None,
+        "measured": True,
+    }
+    return ComputeEvidence(**(given | changes))
 
 
 def evidence(per_class=100.0, classes=6, **changes):

@@ -1,5 +1,7 @@
+import math
+
 import pytest
-from situations import EPOCHS, costs, evidence
+from situations import EPOCHS, compute, costs, evidence
 
 from warmstart.core.errors import SettingError
 from warmstart.core.options import STRATEGIES
@@ -15,7 +17,8 @@ def by_name(given, **options):
 def test_without_a_budget_all_is_allowed_and_seconds_add_up():
     got = by_name(evidence())
     assert tuple(got) == STRATEGIES
-    assert all(cost.forecast.allowed for cost in got.values())
+    assert [name for name, cost in got.items() if not cost.forecast.allowed] == ["scratch"]  # too few rows, ever
+    assert all(cost.forecast.learning_seconds == pytest.approx(cost.forecast.seconds - 10.0) for cost in got.values())
     assert got["zero_shot"].forecast.seconds == pytest.approx(11.0)
     assert got["linear_probe"].forecast.seconds == pytest.approx(17.0)
     epoch = 600 * 0.04 + 100 * 0.01
@@ -81,3 +84,44 @@ def test_named_strategies_only():
         costs(evidence(), strategies=("magic",))
     with pytest.raises(SettingError, match="epochs wanted for progressive, lora, scratch"):
         costs(evidence(), epochs={"fine_tune": 1.0})
+
+
+def test_scratch_needs_rows():
+    assert "below 20,000 labelled rows, and there are 600" in by_name(evidence())["scratch"].forecast.reason
+    assert by_name(evidence())["scratch"].never
+    assert by_name(evidence(per_class=4000))["scratch"].forecast.allowed
+
+
+def test_memory_rules_out_by_name_and_shows_the_sum():
+    got = by_name(evidence(compute=compute(device_bytes=500_000_000)))
+    assert [name for name, cost in got.items() if cost.forecast.allowed] == ["zero_shot", "linear_probe", "lora"]
+    reason = got["fine_tune"].forecast.reason
+    assert reason.startswith("fine_tune needs 760 MB, and there are 500 MB: weights 88.0 MB + gradients 88.0 MB")
+    assert reason.endswith("activations of 16 rows 320 MB = 760 MB")
+    assert got["lora"].forecast.peak_memory_mb * 2**20 == pytest.approx(4 * 22e6 + 20 * 600_000 + 16 * 20e6)
+    assert not got["fine_tune"].never
+    assert not got["fine_tune"].short_of_time
+    assert math.isnan(by_name(evidence())["lora"].forecast.peak_memory_mb)
+
+
+def test_above_a_billion_parameters_lora_stands_for_all_that_trains():
+    got = by_name(evidence(parameters=1_500_000_000))
+    assert [name for name, cost in got.items() if not cost.forecast.allowed] == ["fine_tune", "progressive", "scratch"]
+    assert "1.5 billion parameters, where lora will do" in got["fine_tune"].forecast.reason
+    assert got["fine_tune"].never
+
+
+def test_without_weights_nothing_is_timed():
+    got = by_name(evidence(seconds_forward=math.nan, seconds_train=math.nan, budget_seconds=5.0))
+    assert all(math.isnan(cost.forecast.seconds) for cost in got.values())
+    assert got["lora"].forecast.allowed
+    assert got["lora"].forecast.reason == "lora cannot be timed without the model's weights"
+    assert got["lora"].epochs == EPOCHS["lora"]
+
+
+def test_checkpoints_take_time_where_their_size_is_known():
+    plain, known = by_name(evidence()), by_name(evidence(compute=compute()))
+    more = {name: known[name].forecast.seconds - plain[name].forecast.seconds for name in ("fine_tune", "lora")}
+    assert more["fine_tune"] == pytest.approx(4 * (0.2 + 4 * 4 * 22e6 / 300e6))
+    assert more["lora"] == pytest.approx(6 * (0.2 + 4 * (22e6 + 3 * 600_000) / 300e6))
+    assert known["linear_probe"].forecast.seconds == plain["linear_probe"].forecast.seconds

@@ -1,4 +1,4 @@
-"""Seconds per training row."""
+"""Seconds and activations per training row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import toy
 
-from warmstart.train.calibrate import seconds_per_training_row
+from warmstart.train.calibrate import _Saved, cost_of_a_row
 
 
 @pytest.mark.parametrize("name", ["bert", "efficientnet_lite"])
@@ -16,8 +16,9 @@ def test_measures_without_leaving_a_trace(name: str, bf16: bool, rows: int) -> N
     task = toy.task(name, rows, 3)
     model = task.classifier().eval()
     before, state = toy.weights(model), torch.get_rng_state()
-    found = seconds_per_training_row(model, task.train, 8, bf16=bf16, device=toy.CPU, seed=1)
-    assert 0 < found < 1
+    found = cost_of_a_row(model, task.train, 8, bf16=bf16, device=toy.CPU, seed=1)
+    assert 0 < found.seconds < 1
+    assert found.activation_bytes > 0
     toy.assert_same(before, toy.weights(model))
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -37,5 +38,24 @@ def test_time_is_per_row(monkeypatch) -> None:
 
     monkeypatch.setattr(type(task.train), "batch", batch)
     monkeypatch.setattr("warmstart.train.calibrate.time.perf_counter", lambda: now)
-    found = seconds_per_training_row(task.classifier(), task.train, 8, bf16=False, device=toy.CPU, seed=1)
-    assert found == pytest.approx(3.0)
+    found = cost_of_a_row(task.classifier(), task.train, 8, bf16=False, device=toy.CPU, seed=1)
+    assert found.seconds == pytest.approx(3.0)
+
+
+def test_activations_are_counted_by_hand() -> None:
+    """x → w₁ → tanh → w₂: autograd keeps x and tanh's output (once, though both tanh and w₂ need it), and no weight."""
+    first, second = (torch.nn.Linear(width, 5, bias=False) for width in (3, 5))
+    saved = _Saved([*first.parameters(), *second.parameters()])
+    x = torch.randn(4, 3)
+    with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
+        second(first(x).tanh())
+    assert saved.total == 4 * (4 * 3 + 4 * 5)
+
+
+def test_twice_the_tokens_keep_at_least_twice_the_activations() -> None:
+    task = toy.task("bert", 16, 3)
+    model = task.classifier()
+    found = cost_of_a_row(model, task.train, 8, bf16=False, device=toy.CPU, seed=1)
+    longest = int(task.train.lengths.max())
+    hidden, layers = model.config.backbone["hidden_size"], model.config.backbone["num_hidden_layers"]
+    assert found.activation_bytes > 4 * 10 * longest * hidden * layers  # ten numbers a token, unit and layer at least

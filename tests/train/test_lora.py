@@ -11,7 +11,7 @@ from torch import nn
 
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.train import lora as lora_module
-from warmstart.train.lora import choose_targets, inject, linear_modules, load_adapter, merge, save_adapter
+from warmstart.train.lora import choose_targets, inject, linear_modules, load_adapter, lora_size, merge, save_adapter
 
 NAMES = ("bert", "efficientnet_lite", "convnext", "vit")
 
@@ -104,3 +104,12 @@ def test_saving_asks_no_hub(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", fail)
     save_adapter(adapted(toy.task("bert", 3, 3)), tmp_path, "user/some-model")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_size_is_what_peft_adds(name: str) -> None:
+    model = toy.task(name, 3, 3).classifier()
+    targets = choose_targets(model, "all-linear")
+    wrapped = inject(model, targets, 3, 6, 0.0)
+    added = sum(p.numel() for n, p in wrapped.named_parameters() if "lora_" in n)
+    assert lora_size(toy.task(name, 3, 3).classifier(), targets, 3) == added

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -24,7 +25,7 @@ from transformers import (
 from warmstart.backbones.classifier import Classifier
 from warmstart.core.errors import ModelError
 
-_LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError)
+_LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, StrictDataclassError)
 _OTHER_VOCABULARIES = (".model", ".tiktoken", ".spm", "tekken.json")  # that transformers converts
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -46,6 +47,19 @@ _NO_LIMIT = 1 << 30  # tokens
 Kind = Literal["text", "image"]
 
 
+@dataclass(frozen=True, eq=False)
+class SourceHead:
+    """The linear head that a model was pretrained with, for its pooled features.
+
+    Attributes:
+        weight: (source classes, features).
+        bias: (source classes,).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+
 @dataclass
 class Backbone:
     """A pretrained model, ready to be adapted. Its weights are never changed: classifiers copy them."""
@@ -59,6 +73,7 @@ class Backbone:
     embed_labels: Callable[[Sequence[str]], torch.Tensor] | None = None  # texts → (texts, features), unit length
     logit_scale: float = 20.0  # cosine → logit, for zero-shot
     pretraining_head: Callable[[], PretrainingHead] | None = None  # loads a language model's own head
+    source_head: SourceHead | None = None  # of a classifier that was trained on other classes
 
     def classifier(self, labels: Sequence[str], modality: str, *, pretrained: bool = True) -> Classifier:
         """A fresh classifier on a copy of the pretrained trunk (or on random weights, from the global generator)."""
@@ -114,8 +129,11 @@ def backbone_from_source(
     if pooling is not None and pooling not in POOLINGS:
         raise ModelError(f"--pooling is {pooling}; it must be one of: {', '.join(POOLINGS)}.")
     if source.format == "efficientnet-lite-checkpoint":
-        trunk, processor = efficientnet_lite0(source.path)
-        return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
+        trunk, processor, head = efficientnet_lite0(source.path)
+        backbone = _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
+        if backbone.config.pooling == "pooler":  # what its head was trained to read
+            backbone.source_head = SourceHead(head["weight"].numpy(), head["bias"].numpy())
+        return backbone
     if source.format == "gguf":
         trunk, tokenizer = gguf_decoder(source.path)
         backbone = _text_backbone(source, trunk, tokenizer, Stated(), pooling, max_length)

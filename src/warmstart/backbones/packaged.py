@@ -22,10 +22,13 @@ from warmstart.backbones.resolve import cache_root
 from warmstart.core.errors import ModelError
 
 
-def efficientnet_lite0(path: Path) -> tuple[PreTrainedModel, Any]:
-    """The ImageNet trunk of EfficientNet-Lite0, and its preprocessing: (x − 127) / 128 on RGB bytes."""
+def efficientnet_lite0(path: Path) -> tuple[PreTrainedModel, Any, dict[str, torch.Tensor]]:
+    """The ImageNet trunk of EfficientNet-Lite0, its preprocessing, (x − 127) / 128 on RGB bytes, and its ImageNet head.
+
+    The head is its `weight` (1000, 1280) and `bias` (1000,).
+    """
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    state, _ = state_dict_from_package(weights)
+    state, head = state_dict_from_package(weights)
     trunk = EfficientNetLiteModel(EfficientNetLiteConfig())
     trunk.load_state_dict(state)
     processor = ViTImageProcessorPil(
@@ -35,7 +38,7 @@ def efficientnet_lite0(path: Path) -> tuple[PreTrainedModel, Any]:
         image_mean=[127 / 128] * 3,
         image_std=[1.0] * 3,
     )
-    return trunk, processor
+    return trunk, processor, head
 
 
 def gguf_decoder(package: Path) -> tuple[PreTrainedModel, Any]:

@@ -31,7 +31,7 @@ def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None
 
     def call(**values: Any) -> None:
         as_json, verbose = values.pop("json_"), values.pop("verbose")
-        plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+        plain = {name: _plain(value) for name, value in values.items()}
         run(plain, as_json, verbose)
 
     parameters.append(_flag("json_", JsonFlag))
@@ -55,6 +55,9 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     words = spec.metadata.get("words", ())
     if words:
         hint = str | None if spec.default is None else str
+    many = spec.metadata.get("many", False)
+    if many:
+        hint = list[str]
     if spec.metadata.get("argument"):
         info: Any = typer.Argument(help=text)
     elif words:
@@ -63,9 +66,15 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
         info = typer.Option(f"--{spec.name.replace('_', '-')}", help=text)
     else:
         info = typer.Option(help=text)
-    default = inspect.Parameter.empty if is_required else spec.default
+    default = inspect.Parameter.empty if is_required else [spec.default] if many else spec.default
     annotation = Annotated[hint, info]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return value.value if isinstance(value, Enum) else value
 
 
 def _number_or_word(text: str) -> float | str:

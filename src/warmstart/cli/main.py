@@ -40,11 +40,15 @@ def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], No
         from warmstart.core.progress import use_reporter
 
         use_reporter(ConsoleReporter())
-        result = getattr(importlib.import_module(module), name)(**values)
-        if as_json:
-            sys.stdout.write(result.to_json() + "\n")
+        if values.pop("scorecard", False):  # advise --scorecard: another question, with an answer of another kind
+            told = importlib.import_module("warmstart.verbs.scorecard").scorecard(cache_dir=values["cache_dir"])
+            answer = "scorecard"
         else:
-            getattr(show, f"show_{name}")(result, verbose)
+            told, answer = getattr(importlib.import_module(module), name)(**values), name
+        if as_json:
+            sys.stdout.write(told.to_json() + "\n")
+        else:
+            getattr(show, f"show_{answer}")(told, verbose)
 
     return run
 
@@ -52,7 +56,7 @@ def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], No
 _VERBS: tuple[tuple[str, type[Any], str], ...] = (
     ("adapt", o.AdaptOptions, "Adapt a pretrained model to labelled data, and prove that it was worth it."),
     ("compare", o.CompareOptions, "Run the strategies side by side: equal seconds, paired seeds, one table."),
-    ("advise", o.AdviseOptions, "Measure the situation and say which strategy fits, and why. Trains nothing."),
+    ("advise", o.AdviseOptions, "Measure the situation and say which strategy fits, at what cost, and why."),
     ("predict", o.PredictOptions, "Predict every row of a file with a result of adapt."),
     ("push", o.PushOptions, "Upload a result to the Hub, after proving that it reloads."),
     ("groups", o.GroupsOptions, "List a model's layer groups, input to output, with sizes and rates."),

@@ -37,6 +37,7 @@ _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
 _HEADINGS = {
     "DataOptions": "Data",
     "ModelOptions": "Model",
+    "LoadOptions": "Model",
     "TrainOptions": "Training",
     "ReferenceOptions": "Forgetting",
     "OutputOptions": "Output",
@@ -96,12 +97,13 @@ def _themes(
     """The command's own options first, then those that it shares with others, each group under its class's name."""
     homes = {spec.name: next(c for c in kind.__mro__ if spec.name in inspect.get_annotations(c)) for spec in fields}
     order = [kind, *reversed(kind.__mro__[1:])]
-    found = []
+    found: dict[str, list[dataclasses.Field[Any]]] = {}
     for home in order:
         members = [spec for spec in fields if homes[spec.name] is home]
+        heading = _HEADINGS.get(home.__name__, "This command")
         if members:
-            found.append((_HEADINGS.get(home.__name__, "This command"), members))
-    return found
+            found[heading] = members + found.get(heading, [])  # a class before the one that it is made from
+    return list(found.items())
 
 
 def _table(rows: Iterator[str]) -> list[str]:
@@ -121,7 +123,7 @@ def _type(spec: dataclasses.Field[Any], hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     words = "".join(f" or `{word}`" for word in spec.metadata.get("words", ()))
-    return _TYPES[hint] + words
+    return _TYPES[hint] + words + (", repeatable" if spec.metadata.get("many") else "")
 
 
 def _default(spec: dataclasses.Field[Any]) -> str:

@@ -8,14 +8,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from warmstart.cli.console import output
+from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
+from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from warmstart.core.records import GroupRow, Plan, RunRecord
+    from warmstart.core.decision import Plan, RankedModel
+    from warmstart.core.ledger import Scorecard
+    from warmstart.core.records import GroupRow, RunRecord
     from warmstart.verbs.adapt import AdaptResult
     from warmstart.verbs.compare import CompareResult
     from warmstart.verbs.groups import GroupTable
@@ -63,21 +67,61 @@ def show_compare(result: CompareResult, verbose: bool) -> None:
 
 
 def show_advise(plan: Plan, verbose: bool) -> None:
-    """The plan: strategy, reasons, what would change it, and what each strategy would cost."""
+    """The ranking, the plan: strategy, reasons, what would change it; and what each strategy would give and cost."""
+    if plan.ranking:
+        output.print(_ranking(plan.ranking))
+        output.print(f"Model: {escape(plan.model)}")
     _reasons(plan)
     for line in plan.would_change:
         output.print(f"  What would change it: {escape(line)}")
-    table = Table("strategy", "seconds", "", title="Forecast")
+    table = Table(title=f"Forecast (effort {plan.evidence.effort})", title_justify="left")
+    for name in ("strategy", "accuracy % [90 %]", "seconds", "peak memory", ""):
+        table.add_column(name, no_wrap=bool(name))
     for forecast in plan.forecasts:
-        mark = "→ " if forecast.strategy == plan.strategy else ""
+        mark = "→ " if forecast.strategy == plan.strategy else "  "
         ruled = forecast.reason if forecast.allowed else f"ruled out: {forecast.reason}"
-        table.add_row(mark + formats.strategy_name(forecast.strategy), formats.seconds(forecast.seconds), escape(ruled))
+        table.add_row(
+            mark + formats.strategy_name(forecast.strategy),
+            escape(formats.interval_percent(forecast.score)),
+            formats.seconds(forecast.seconds),
+            _memory(forecast.peak_memory_mb),
+            escape(ruled),
+        )
     output.print(table)
     if verbose:
-        evidence = plan.evidence
-        for name, value in evidence.to_dict().items():
-            shown = formats.interval_percent(getattr(evidence, name)) if isinstance(value, dict) else value
-            output.print(f"  {name}: {shown}")
+        for name, value in evidence_lines(plan.evidence):
+            output.print(f"  {escape(name)}: {escape(value)}")
+
+
+def show_scorecard(card: Scorecard, verbose: bool) -> None:
+    """Forecasts against outcomes, one line a strategy."""
+    title = f"{card.entries} forecasts of {card.runs} runs"
+    table = Table(title=title, title_justify="left")
+    for name in ("", "forecasts", "bias", "error", "in 90 %", "seconds, ×", "within 25 %", "memory, ×"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for row in card.rows:
+        table.add_row(
+            formats.strategy_name(row.strategy),
+            str(row.runs),
+            formats.points(row.bias),
+            formats.bare_percent(row.error),
+            formats.percent(row.covered),
+            formats.number(row.seconds_ratio),
+            formats.percent(row.seconds_within),
+            formats.number(row.memory_ratio),
+        )
+    if card.rows:
+        output.print(table)
+        output.print(
+            "Bias and error are points of accuracy, outcome minus forecast; × is actual over forecast, median."
+        )
+    if card.comparisons:
+        regret = formats.points(card.regret)
+        output.print(f"Regret of the plan over {card.comparisons} comparisons: {regret} points on average.")
+    for note in card.notes:
+        output.print(escape(note))
+    if verbose or not card.rows:
+        output.print(f"Ledger: {escape(card.ledger)}")
 
 
 def show_predict(result: PredictSummary, verbose: bool) -> None:
@@ -125,8 +169,31 @@ def _kept(record: RunRecord) -> None:
             output.print(escape(line))
 
 
+def _ranking(ranking: Sequence[RankedModel]) -> Table:
+    table = Table(title="Models, best first", title_justify="left")
+    for name in ("model", "parameters", "strategy", "accuracy % [90 %]", "seconds", "peak memory", "scores"):
+        table.add_column(name, no_wrap=name not in ("model", "scores"))
+    for row in ranking:
+        scores = ", ".join(f"{name} {value:.3g}" for name, value in row.transferability.items())
+        table.add_row(
+            escape(row.model),
+            formats.short_count(row.parameters),
+            formats.strategy_name(row.strategy),
+            escape(formats.interval_percent(row.score)),
+            formats.seconds(row.seconds),
+            _memory(row.peak_memory_mb),
+            escape(scores if scores else row.note),
+        )
+    return table
+
+
+def _memory(mebibytes: float) -> str:
+    return show_bytes(mebibytes * 2.0**20) if formats.finite(mebibytes) else formats.MISSING
+
+
 def _reasons(plan: Plan) -> None:
-    output.print(f"Plan: {formats.strategy_name(plan.strategy)} (runner-up: {formats.strategy_name(plan.runner_up)})")
+    second = f" (runner-up: {formats.strategy_name(plan.runner_up)})" if plan.runner_up else ""
+    output.print(f"Plan: {formats.strategy_name(plan.strategy)}{second}")
     for line in plan.reasons:
         output.print(f"  {escape(line)}")
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from warmstart.core.errors import SettingError
+from warmstart.core.sizes import read_bytes
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741 - the options
 R = TypeVar("R")
 
 STRATEGIES = ("zero_shot", "linear_probe", "fine_tune", "progressive", "lora", "scratch")
+EFFORTS = ("rules", "probe", "pilot")
 METRICS = ("accuracy", "macro_f1", "log_loss")
 
 
@@ -29,13 +31,20 @@ AUTO = "auto"  # as a learning rate: find one
 
 
 def option(
-    default: Any, text: str, *, short: str = "", choices: tuple[str, ...] = (), words: tuple[str, ...] = ()
+    default: Any,
+    text: str,
+    *,
+    short: str = "",
+    choices: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
+    many: bool = False,
 ) -> Any:
     """A field with its help text, an optional one-letter flag and the values it may take.
 
-    `words` are what a field may hold that is otherwise a number.
+    `words` are what a field may hold that is otherwise a number; `many` is for what may be given more than once.
     """
-    return field(default=default, metadata={"help": text, "short": short, "choices": choices, "words": words})
+    metadata = {"help": text, "short": short, "choices": choices, "words": words, "many": many}
+    return field(default=default, metadata=metadata)
 
 
 def required(text: str, *, argument: bool = False) -> Any:
@@ -69,11 +78,13 @@ class DataOptions:
     seed: int = option(42, "Seed of the splits, the batches and the training.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which pretrained model to start from."""
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-    model: str = option("sentence-transformers/all-MiniLM-L6-v2", "Hub name, folder, or packaged model to start from.")
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How to read a pretrained model, whichever it is."""
+
     revision: str | None = option(None, "Branch, tag or commit on the Hub.")
     pooling: str | None = option(
         None,
@@ -89,7 +100,16 @@ class ModelOptions:
     trust_remote_code: bool = option(
         False, "Run code that comes with the model. Only for models whose code you have read."
     )
-    cache_dir: str | None = option(None, "Folder of cached features. Default: $WARMSTART_CACHE or ~/.cache/warmstart.")
+    cache_dir: str | None = option(
+        None, "Folder of cached features and of the ledger. Default: $WARMSTART_CACHE or ~/.cache/warmstart."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(LoadOptions):
+    """Which pretrained model to start from."""
+
+    model: str = option(DEFAULT_MODEL, "Hub name, folder, or packaged model to start from.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,11 +225,61 @@ class CompareOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdviseOptions(TrainOptions, ModelOptions, DataOptions):
+class AdviseOptions(TrainOptions, LoadOptions, DataOptions):
     """Options of `advise`."""
 
+    data: str = option(
+        "",
+        "CSV, TSV, JSONL or Parquet file, image folder (one folder per class), `datasets` name, or sample:reviews. "
+        "Needed, but with --scorecard.",
+    )
+    model: str | tuple[str, ...] = option(
+        DEFAULT_MODEL,
+        "Hub name, folder, packaged model, or a configuration file without weights. Given more than once, the models "
+        "are ranked.",
+        many=True,
+    )
+    effort: str | None = option(
+        None,
+        "What may be spent on the answer: rules (seconds: counts, words and timings), probe (one pass over the "
+        "labelled rows), or pilot (then short trainings). Default: probe, and rules where there are no weights.",
+        choices=EFFORTS,
+    )
+    pilot_share: float = option(
+        0.2, "Most that --effort pilot spends on short trainings: a share of --time-budget, or of training everything."
+    )
+    device_memory: str | None = option(
+        None, "Memory to train in, such as 24GB; what needs more is ruled out. Default: what this machine has."
+    )
+    reference_data: str | None = option(
+        None,
+        "Rows of the model's own domain, to tell how far --data is from it; labels are not needed. `none` measures no "
+        "distance. Default: rows of a sample package.",
+    )
+    scorecard: bool = option(
+        False, "Instead of advice: how far the forecasts of past runs were off, from the ledger of adapt and compare."
+    )
+
     def __post_init__(self) -> None:
+        if not isinstance(self.model, str):
+            object.__setattr__(self, "model", tuple(self.model))  # a list is as good
         check_options(self)
+        if not self.models:
+            raise SettingError("--model is empty; name at least one.")
+        self.device_bytes()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, each once."""
+        return tuple(dict.fromkeys((self.model,) if isinstance(self.model, str) else self.model))
+
+    def device_bytes(self) -> int | None:
+        """`device_memory` in bytes; None when it was not given.
+
+        Raises:
+            SettingError: when it is no size.
+        """
+        return None if self.device_memory is None else read_bytes(self.device_memory, "--device-memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,6 +409,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "batch_size": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "seeds": (0, 100, "between 1 and 100"),
+    "pilot_share": (0, 1, "above 0 and at most 1"),
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {
     "weight_decay": (float("inf"), "0 or more"),
@@ -377,7 +448,7 @@ def check_options(options: Any) -> None:
         low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
         if isinstance(value, str) and words and value not in words:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be a number {text}, or {', '.join(words)}.")
-        if value is None or isinstance(value, (str, bool)):
+        if value is None or isinstance(value, (str, bool, tuple)):
             continue
         bad = not low < value <= high
         if spec.name in _FROM_ZERO:

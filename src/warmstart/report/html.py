@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from warmstart.core.records import RunRecord, Scores, StrategyRun, TaskCard
 from warmstart.report import confusion, forgetting, formats, plots, training_plots
+from warmstart.report.evidence import evidence_lines
 from warmstart.report.summary import SummaryRow, best_floor, by_accuracy, scored_run, summary_rows
 from warmstart.report.verdict import difference_rows, give_verdict
 
@@ -23,6 +24,7 @@ _THUMBNAIL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=\s]
 _FILTERS = {
     "bare_percent": formats.bare_percent,
     "percent": formats.percent,
+    "evidence": evidence_lines,
     "interval": formats.interval_percent,
     "span": formats.span,
     "points": formats.points,

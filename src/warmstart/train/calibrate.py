@@ -1,9 +1,11 @@
-"""Seconds per training row on this machine, from a few real steps on a copy."""
+"""What a training step costs on this machine: seconds and kept activations a row, from a few real steps on a copy."""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,9 +18,22 @@ _WARM = 2  # steps that do not count: the allocator, the optimizer's moments and
 _STEPS = 6  # steps that count, each on a batch of another length: a new length costs time in training, too
 
 
-def seconds_per_training_row(
+@dataclass(frozen=True)
+class StepCost:
+    """Of one row.
+
+    Attributes:
+        seconds: forward, backward and the optimizer's share, on average over lengths.
+        activation_bytes: kept between forward and backward, for a row of the longest batch; weights are not counted.
+    """
+
+    seconds: float
+    activation_bytes: float
+
+
+def cost_of_a_row(
     model: Classifier, inputs: Inputs, batch: int, *, bf16: bool, device: torch.device, seed: int
-) -> float:
+) -> StepCost:
     """Forward, backward and AdamW on batches of like length, as training makes them; the first steps do not count.
 
     Args:
@@ -36,21 +51,44 @@ def seconds_per_training_row(
             return _measure(clone, inputs, batch, bf16, device)
 
 
-def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: torch.device) -> float:
+def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: torch.device) -> StepCost:
     clone.to(device).train().requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
     order = np.argsort(inputs.lengths, kind="stable")
     places = np.linspace(0, len(order), 2 * _STEPS + 1)[1::2]  # the middles of equal shares, short to long
     batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places]
-    seconds = 0.0
+    seconds, kept = 0.0, 0.0
     for step, rows in enumerate([*batches[: -_WARM - 1 : -1], *batches]):
         start = time.perf_counter()
         values = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
+        saved = _Saved(clone.parameters())
+        watch = torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor)
+        if step == 0:  # the longest batch, and its time does not count
+            watch.__enter__()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             loss = clone(**values).logits.float().logsumexp(-1).mean()
+        if step == 0:
+            watch.__exit__(None, None, None)
+            kept = saved.total / len(rows)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if step >= _WARM:
             seconds += (time.perf_counter() - start) / len(rows)
-    return seconds / _STEPS
+    return StepCost(seconds / _STEPS, kept)
+
+
+class _Saved:
+    """Counts the bytes that autograd keeps, every storage once, and none that holds a parameter."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor]) -> None:
+        self._seen = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+        self.total = 0.0
+
+    def keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Count a tensor that is saved, and hand it on."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.total += storage.nbytes()
+        return tensor

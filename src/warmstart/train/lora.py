@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 
 
-def linear_modules(model: Classifier) -> tuple[str, ...]:
+def linear_modules(model: nn.Module) -> tuple[str, ...]:
     """Dotted names of every linear layer below the head, and of every convolution that is not depthwise."""
     found = []
     for name, module in model.named_modules():
@@ -23,6 +24,21 @@ def linear_modules(model: Classifier) -> tuple[str, ...]:
         if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D" or plain_convolution:
             found.append(name)
     return tuple(found)
+
+
+def lora_size(model: nn.Module, targets: Sequence[str], r: int) -> int:
+    """Parameters that LoRA of a rank adds to some modules: r · (in + out) each, a convolution's kernel counted with in.
+
+    Args:
+        model: what the modules are of; their weights may be without content.
+        targets: dotted names, as `linear_modules` gives them.
+        r: rank.
+    """
+    total = 0
+    for name in targets:
+        shape = model.get_parameter(f"{name}.weight").shape  # (out, in), or (out, in, height, width)
+        total += r * (shape[0] + math.prod(shape[1:]))
+    return total
 
 
 def choose_targets(model: Classifier, target_modules: str) -> tuple[str, ...]:

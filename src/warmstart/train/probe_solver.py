@@ -98,6 +98,24 @@ def solve_probe(
         return _solve(np.ascontiguousarray(features, dtype=np.float64), labels, classes, weights, metric, seed, groups)
 
 
+def fit_probe(features: Floats, labels: Ints, classes: int, c: float) -> tuple[Doubles, Doubles]:
+    """One fit at a given C, without choosing: weight (classes, features) and bias (classes,) for raw features.
+
+    Args:
+        features: (rows, features), finite.
+        labels: (rows,), from 0 to classes - 1, of two classes at least.
+        classes: how many columns the head has.
+        c: as in `ProbeSolution`.
+
+    Raises:
+        DataError: as `solve_probe`.
+    """
+    _check(features, labels, classes, None, "log_loss")
+    raw = np.ascontiguousarray(features, dtype=np.float64)
+    with threadpool_limits(1 if len(labels) * min(raw.shape) * classes < _WORTH_THREADS else None, user_api="blas"):
+        return _Problem(raw, labels, classes, np.ones(classes)).solve(c, _PATH_TOLERANCE)
+
+
 def _solve(
     raw: Doubles,
     labels: Ints,

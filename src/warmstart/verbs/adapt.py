@@ -15,12 +15,14 @@ from warmstart.core.options import AdaptOptions, verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import PairedDifference, Plan, Record, RunRecord
 from warmstart.core.statistics import paired_difference
+from warmstart.decide.choice import NONE
 from warmstart.strategies.linear_probe import set_head
 from warmstart.strategies.protocol import Settings
 from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
+from warmstart.verbs.ledger import keep_score
 from warmstart.verbs.planning import Measured, expected_mixing, make, measure, reserve_seconds
 from warmstart.verbs.reference import add_reference, expected_seconds
 from warmstart.verbs.saving import save_result
@@ -58,6 +60,9 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     clock.add(workspace.spent())
     measured = measure(situation, options, options.validation_size, options.seed)
     plan = _plan(workspace, clock, situation, measured, options)
+    if plan.strategy == NONE:
+        workspace.abandon()
+        raise StrategyNotPossibleError(" ".join(plan.reasons))
     reporter().say(f"Plan: {plan.strategy}. {' '.join(plan.reasons[:1])}")
     if plan.strategy in TRAINED:
         add_reference(situation, options.reference_data, options.time_budget, options.seed)
@@ -77,6 +82,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     staging = workspace.staging()
     record = save_result(staging, name, situation, winner.outcome, situation.backbone.preprocessor, record)
     folder = workspace.publish()
+    keep_score(record, options.cache_dir)
     return AdaptResult(str(folder), str(folder / "report.html"), record)
 
 

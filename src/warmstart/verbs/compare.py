@@ -21,6 +21,7 @@ from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import advice_for
+from warmstart.verbs.ledger import keep_score
 from warmstart.verbs.planning import Measured, forgetting_seconds, make, measure, seconds_to_search
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.reference import add_reference
@@ -76,6 +77,7 @@ def compare(options: CompareOptions) -> CompareResult:
     record = dataclasses.replace(record, files={"report.html": digest(staging / "report.html")})
     write_text(staging / RESULTS, record.to_json())
     folder = workspace.publish()
+    keep_score(record, options.cache_dir)
     return CompareResult(str(folder), str(folder / "report.html"), record)
 
 

@@ -1,23 +1,28 @@
-"""From a situation to a plan: measure floors, probe and times, forecast, decide."""
+"""From a situation to a plan: measure floors, labels, probe, times and memory, forecast, decide."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from warmstart.core.clock import Clock
+from warmstart.core.decision import Evidence, PilotRun, Plan
 from warmstart.core.errors import StrategyNotPossibleError
-from warmstart.core.options import AUTO, AdviseOptions, TrainOptions
+from warmstart.core.options import AUTO, TrainOptions
 from warmstart.core.progress import reporter
-from warmstart.core.records import Evidence, Floor, Plan
+from warmstart.core.records import Floor
+from warmstart.data.task import Task
 from warmstart.decide.evidence import gather, measure_floors
 from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
-from warmstart.decide.rules import make_plan
+from warmstart.decide.label_evidence import label_evidence
+from warmstart.decide.plan import make_plan
 from warmstart.strategies.protocol import Context
 from warmstart.strategies.rate_search import SHARE
 from warmstart.strategies.remedies import interpolation_seconds
@@ -27,6 +32,7 @@ from warmstart.train.class_weights import balanced_class_weights
 from warmstart.train.lr_find import search_seconds
 from warmstart.train.probe_solver import ProbeSolution, solve_probe
 from warmstart.verbs import facts
+from warmstart.verbs.compute import compute_evidence
 from warmstart.verbs.scoring import frozen_logits
 from warmstart.verbs.situation import Situation
 
@@ -46,22 +52,33 @@ class Measured:
     evidence: Evidence
 
 
-def measure(situation: Situation, options: TrainOptions, validation_size: float, seed: int) -> Measured:
-    """Floors, the probe, zero-shot and times."""
+def measure(
+    situation: Situation, options: TrainOptions, validation_size: float, seed: int, device_bytes: int | None = None
+) -> Measured:
+    """Floors, the probe, what the labels say, zero-shot, times and memory.
+
+    Args:
+        situation: the task and the model, its labelled rows embedded; test rows are judged where they are, too.
+        options: what the user fixed.
+        validation_size: share of the labelled rows, or a count.
+        seed: of splits and folds.
+        device_bytes: memory to train in, if the user says; else the device's own.
+    """
     fit, validation = situation.split_places(validation_size, seed)
     labelled, test, classes = situation.labelled, situation.test, len(situation.labels)
     groups = situation.task.groups
     reporter().say("Measuring the floors, the probe and the time of a training step …")
+    judged = len(test.features) == len(test.labels)
     floors = measure_floors(
         labelled.labels,
         classes,
         features=labelled.features,
-        texts=_texts(situation, "labelled"),
+        texts=texts_of(situation.task, "labelled"),
         seed=seed,
         groups=groups,
-        test_labels=test.labels,
-        test_features=test.features,
-        test_texts=_texts(situation, "test"),
+        test_labels=test.labels if judged else None,
+        test_features=test.features if judged else None,
+        test_texts=texts_of(situation.task, "test") if judged else None,
     )
     start = time.perf_counter()
     probe = solve_probe(
@@ -75,6 +92,7 @@ def measure(situation: Situation, options: TrainOptions, validation_size: float,
     )
     probe_seconds = time.perf_counter() - start
     settings = settings_for("fine_tune", situation.task.card.modality, options, fast_bf16=situation.fast_bf16)
+    step = situation.step_cost(settings.per_device_train_batch_size, bf16=settings.bf16, seed=seed)
     evidence = gather(
         labels=labelled.labels,
         classes=classes,
@@ -83,13 +101,20 @@ def measure(situation: Situation, options: TrainOptions, validation_size: float,
         probe=probe,
         zero_shot_logits=_zero_shot_logits(situation, options),
         seconds_forward=situation.seconds_forward,
-        seconds_train=situation.seconds_train(settings.per_device_train_batch_size, bf16=settings.bf16, seed=seed),
+        seconds_train=step.seconds,
         parameters=situation.backbone.card.parameters,
         budget_seconds=options.time_budget,
         device=facts.machine(situation.device),
         seed=seed,
         groups=groups,
         floors=floors,
+    )
+    evidence = dataclasses.replace(
+        evidence,
+        labels=label_evidence(
+            labelled.features, labelled.labels, classes, probe, evidence.probe, seed=seed, groups=groups
+        ),
+        compute=compute_evidence(situation, settings, step, device_bytes),
     )
     return Measured(fit, validation, probe, probe_seconds, floors, evidence)
 
@@ -101,6 +126,7 @@ def make(
     seconds_left: float,
     strategy: str | None,
     aside: float = 0.0,
+    pilots: Sequence[PilotRun] = (),
 ) -> Plan:
     """Decide, or lay out what the user decided.
 
@@ -111,21 +137,34 @@ def make(
         seconds_left: of the time budget; infinite without one.
         strategy: the user's choice; None to decide.
         aside: seconds for what else must fit when something is trained.
+        pilots: short trainings, if there were any.
     """
+    costs = strategy_costs(situation, measured, options, seconds_left, aside)
+    plan = make_plan(measured.evidence, costs, situation.task.card.modality, overrides_of(options), pilots=pilots)
+    plan = dataclasses.replace(plan, model=situation.backbone.card.name)
+    return plan if strategy is None else _asked_for(plan, strategy, costs)
+
+
+def strategy_costs(
+    situation: Situation, measured: Measured, options: TrainOptions, seconds_left: float, aside: float = 0.0
+) -> tuple[StrategyCost, ...]:
+    """What every strategy will cost; the arguments are those of `make`."""
     modality = situation.task.card.modality
-    epochs = {name: _epochs(name, modality, options, len(measured.fit)) for name in TRAINED}
+    epochs = {name: epochs_wanted(name, modality, options, len(measured.fit)) for name in TRAINED}
     budget = options.time_budget
     spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS + aside
     spent += seconds_to_search(options, measured.evidence, seconds_left)
     counts = RowCounts(len(measured.fit), len(measured.validation), len(situation.test.labels))
-    costs = forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
-    overrides = {
+    return forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
+
+
+def overrides_of(options: TrainOptions) -> dict[str, Any]:
+    """Settings that the user fixed, by name; None for those that the plan may choose."""
+    return {
         "learning_rate": None if options.learning_rate == AUTO else options.learning_rate,
         "layer_decay": options.layer_decay,
         "head_learning_rate": options.head_learning_rate,
     }
-    plan = make_plan(measured.evidence, costs, modality, overrides)
-    return plan if strategy is None else _asked_for(plan, strategy, costs)
 
 
 def seconds_to_search(options: TrainOptions, evidence: Evidence, seconds_left: float) -> float:
@@ -136,7 +175,8 @@ def seconds_to_search(options: TrainOptions, evidence: Evidence, seconds_left: f
     return min(SHARE * seconds_left, search_seconds(evidence.seconds_train, rows))
 
 
-def _epochs(name: str, modality: str, options: TrainOptions, rows: int) -> float:
+def epochs_wanted(name: str, modality: str, options: TrainOptions, rows: int) -> float:
+    """Passes over the rows that a strategy takes unhurried."""
     if options.max_steps is not None:
         return options.max_steps * options.per_device_train_batch_size * options.gradient_accumulation_steps / rows
     wanted = options.num_train_epochs
@@ -148,7 +188,7 @@ def _asked_for(plan: Plan, strategy: str, costs: tuple[StrategyCost, ...]) -> Pl
     cost = next(cost for cost in costs if cost.forecast.strategy == strategy)
     if strategy in TRAINED:
         settings["num_train_epochs"] = cost.epochs if cost.epochs > 0 else min(1.0, cost.epochs_wanted)
-    own = "which is also what the rules say" if plan.strategy == strategy else f"the rules say {plan.strategy}"
+    own = "which is also the advice" if plan.strategy == strategy else f"the advice is {plan.strategy}"
     return dataclasses.replace(
         plan,
         strategy=strategy,
@@ -182,8 +222,9 @@ def forgetting_seconds(situation: Situation) -> float:
     return 0.0 if situation.reference is None else situation.reference.seconds
 
 
-def _texts(situation: Situation, side: str) -> list[str] | list[tuple[str, str]] | None:
-    rows = situation.task.labelled if side == "labelled" else situation.task.test
+def texts_of(task: Task, side: str) -> list[str] | list[tuple[str, str]] | None:
+    """The texts, or pairs of texts, of a side of the task; None for images."""
+    rows = task.labelled if side == "labelled" else task.test
     if "text" not in rows.column_names:
         return None
     if "text_pair" in rows.column_names:
@@ -209,10 +250,3 @@ def _zero_shot_logits(situation: Situation, options: TrainOptions) -> np.ndarray
         return frozen_logits(zero_shot(context).model, situation.labelled.features)
     except StrategyNotPossibleError:
         return None
-
-
-def plan_only(situation: Situation, options: AdviseOptions) -> Plan:
-    """Measure and decide, without a clock running."""
-    left = float("inf") if options.time_budget is None else options.time_budget
-    measured = measure(situation, options, options.validation_size, options.seed)
-    return make(situation, measured, options, left, None)

@@ -7,6 +7,7 @@ import numpy as np
 from warmstart.core.errors import DataError
 from warmstart.core.progress import reporter
 from warmstart.data.reference import ReferenceRows, sample_reference
+from warmstart.data.task import Task
 from warmstart.strategies.protocol import Subset
 from warmstart.train.forgetting import take_reference
 from warmstart.verbs.situation import REFERENCE_OFF, REFERENCE_ROWS, Situation
@@ -30,7 +31,7 @@ def add_reference(situation: Situation, reference_data: str | None, budget: floa
     limit = _rows(situation, budget)
     try:
         rows = situation.reference_rows
-        rows = _from_sample(situation, limit, seed) if rows is None else rows
+        rows = sample_rows(situation.task, limit, seed) if rows is None else rows
     except DataError as error:
         reporter().warn(f"Forgetting is not measured: {error} Or name rows of your own with --reference-data.")
         return
@@ -66,8 +67,12 @@ def _rows(situation: Situation, budget: float | None) -> int:
     return int(min(REFERENCE_ROWS, max(_FEW_ROWS, fitting)))
 
 
-def _from_sample(situation: Situation, limit: int, seed: int) -> ReferenceRows:
-    task = situation.task
+def sample_rows(task: Task, limit: int, seed: int) -> ReferenceRows:
+    """Rows of a sample package that are not the task's own.
+
+    Raises:
+        DataError: when the package is neither cached nor to be fetched.
+    """
     own = {
         text
         for rows in (task.labelled, task.test)

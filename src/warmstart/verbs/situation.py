@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import numpy as np
@@ -16,14 +16,14 @@ from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.resolve import cache_root
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.core.errors import ModelError
-from warmstart.core.options import DataOptions, ModelOptions, handed_over
+from warmstart.core.options import DataOptions, LoadOptions, ModelOptions, handed_over
 from warmstart.core.progress import reporter
 from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
 from warmstart.data.reference import ReferenceRows, read_reference
 from warmstart.data.task import Task, load_task
 from warmstart.strategies.protocol import Rows, Subset
-from warmstart.train.calibrate import seconds_per_training_row
+from warmstart.train.calibrate import StepCost, cost_of_a_row
 from warmstart.train.forgetting import Reference
 
 REFERENCE_OFF = "none"
@@ -69,10 +69,10 @@ class Situation:
             np.array([places[row] for row in validation["row"]], dtype=np.int64),
         )
 
-    def seconds_train(self, batch: int, *, bf16: bool, seed: int) -> float:
-        """Seconds per training row, from a few real steps."""
+    def step_cost(self, batch: int, *, bf16: bool, seed: int) -> StepCost:
+        """Seconds and kept activations of a training row, from a few real steps."""
         model = self.backbone.classifier(self.labels, self.task.card.modality)
-        return seconds_per_training_row(model, self.labelled.inputs, batch, bf16=bf16, device=self.device, seed=seed)
+        return cost_of_a_row(model, self.labelled.inputs, batch, bf16=bf16, device=self.device, seed=seed)
 
 
 def prepare(data: DataOptions, model: ModelOptions, reference_data: str | None = None) -> Situation:
@@ -87,40 +87,93 @@ def prepare(data: DataOptions, model: ModelOptions, reference_data: str | None =
         DataError: the data cannot be used, with file, row and column.
         ModelError: the model cannot be used, or reads another kind of input.
     """
+    task = read_task(data)
+    rows = read_reference_rows(data, reference_data, task)
+    return encode_task(task, load_for(task, model.model, model), model, "all", rows)
+
+
+def read_task(data: DataOptions) -> Task:
+    """The task, read, checked and told."""
     task = load_task(data, handed_over(data.data))
     show_task(task.card)
+    return task
+
+
+def read_reference_rows(data: DataOptions, reference_data: str | None, task: Task) -> ReferenceRows | None:
+    """The user's reference rows; None when none were named."""
     given = reference_data is not None and reference_data != REFERENCE_OFF
-    rows = read_reference(str(reference_data), task.card, REFERENCE_ROWS, data.seed) if given else None
+    return read_reference(str(reference_data), task.card, REFERENCE_ROWS, data.seed) if given else None
+
+
+def load_for(task: Task, name: str, options: LoadOptions) -> Backbone:
+    """A model for a task.
+
+    Raises:
+        ModelError: when it cannot be used, or reads another kind of input.
+    """
     backbone = load_backbone(
-        model.model,
-        revision=model.revision,
-        pooling=model.pooling,
-        max_length=model.max_length,
-        image_size=model.image_size,
-        trust_remote_code=model.trust_remote_code,
+        name,
+        revision=options.revision,
+        pooling=options.pooling,
+        max_length=options.max_length,
+        image_size=options.image_size,
+        trust_remote_code=options.trust_remote_code,
     )
-    wanted = "image" if task.card.modality == "image" else "text"
-    if backbone.kind != wanted:
-        raise ModelError(f"{model.model} reads {backbone.kind}s, but the data are {wanted}s. Choose another --model.")
+    check_kind(task, name, backbone.kind)
     reporter().say(f"Model: {backbone.card.name}, {backbone.card.parameters:,} parameters, from {backbone.card.source}")
+    return backbone
+
+
+def check_kind(task: Task, name: str, kind: str) -> None:
+    """Raise ModelError when a model reads another kind of input than the task has."""
+    wanted = "image" if task.card.modality == "image" else "text"
+    if kind != wanted:
+        raise ModelError(f"{name} reads {kind}s, but the data are {wanted}s. Choose another --model.")
+
+
+def encode_task(
+    task: Task,
+    backbone: Backbone,
+    options: LoadOptions,
+    embedded: Literal["all", "labelled", "none"],
+    reference_rows: ReferenceRows | None = None,
+) -> Situation:
+    """Encode a task's rows for a model, and embed them.
+
+    Args:
+        task: the rows.
+        backbone: the model.
+        options: where features are cached.
+        embedded: which rows get their features; the others have none, (0, width).
+        reference_rows: the user's, if there are any.
+    """
     device = best_device()
-    cache = FeatureCache(cache_root(model.cache_dir))
-    labelled, first = _embed(backbone, task.labelled, task.card, cache, device, "labelled")
-    test, second = _embed(backbone, task.test, task.card, cache, device, "test")
-    measured = [seconds for seconds in (first, second) if seconds is not None]
-    seconds_forward = max(measured) if measured else _time_forward(backbone, labelled.inputs, device)
-    labelled = replace(labelled, groups=task.groups)
-    return Situation(task, backbone, labelled, test, seconds_forward, device, rows)
+    cache = FeatureCache(cache_root(options.cache_dir))
+    rows, measured = {}, []
+    for side in ("labelled", "test"):
+        source = task.labelled if side == "labelled" else task.test
+        if embedded in ("all", side):
+            rows[side], seconds = _embed(backbone, source, task.card, cache, device, side)
+            measured += [] if seconds is None else [seconds]
+        else:
+            inputs, labels = _encode(backbone, source)
+            rows[side] = Rows(inputs, labels, np.zeros((0, backbone.card.features), dtype=np.float32))
+    seconds_forward = max(measured) if measured else _time_forward(backbone, rows["labelled"].inputs, device)
+    labelled = replace(rows["labelled"], groups=task.groups)
+    return Situation(task, backbone, labelled, rows["test"], seconds_forward, device, reference_rows)
+
+
+def _encode(backbone: Backbone, rows: datasets.Dataset) -> tuple[Inputs, np.ndarray]:
+    columns: dict[str, Any] = {
+        column: rows[column] for column in ("text", "text_pair", "image") if column in rows.column_names
+    }
+    return backbone.preprocessor.encode(columns), np.asarray(rows["label"], dtype=np.int64)
 
 
 def _embed(
     backbone: Backbone, rows: datasets.Dataset, card: TaskCard, cache: FeatureCache, device: torch.device, name: str
 ) -> tuple[Rows, float | None]:
-    columns: dict[str, Any] = {
-        column: rows[column] for column in ("text", "text_pair", "image") if column in rows.column_names
-    }
-    inputs = backbone.preprocessor.encode(columns)
-    labels = np.asarray(rows["label"], dtype=np.int64)
+    inputs, labels = _encode(backbone, rows)
     dtype = fast_dtype(device)
     key = cache.key(
         {

@@ -1,0 +1,180 @@
+"""The choice: of the strategies that the machine allows, the cheapest that is expected to lose next to nothing.
+
+Numbers in, a strategy out; the same function is asked again with other labels, time or memory to find what would change
+the answer. The sentences of a plan are `words`, the plan itself is `plan`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from warmstart.core.decision import Evidence, PilotRun
+from warmstart.core.record import Interval
+from warmstart.core.records import Modality
+from warmstart.decide.expected import Expected, expected_scores
+from warmstart.decide.forecast import BACKWARD, SCRATCH, StrategyCost
+from warmstart.decide.label_evidence import slope_of
+from warmstart.decide.logit import Z95, from_logit, interval90, logit_of, to_logit
+from warmstart.decide.response import Response
+
+TIE = 0.0025  # accuracy: whoever is expected to lose no more than this to the best is as good
+NONE = "none"  # the strategy of a plan when nothing fits
+_FROZEN = ("zero_shot", "linear_probe")  # cheapest first; what trains comes after, by its seconds
+_MOST_LABELS = 4096  # labels a class up to which a change of mind is looked for
+_STEP = 2.0**0.25
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and the forecasts that it was chosen by.
+
+    Attributes:
+        strategy: chosen; `NONE` when nothing is allowed.
+        runner_up: the best of the others; empty when there is none.
+        best: the strategy with the highest expected score, which may be dearer than the chosen one.
+        expected: forecasts by strategy, also of those that are not allowed.
+    """
+
+    strategy: str
+    runner_up: str
+    best: str
+    expected: Mapping[str, Expected]
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that a choice depends on.
+
+    Attributes:
+        evidence: as measured.
+        costs: of every strategy that is considered.
+        modality: text, pair or image.
+        response: what strategies add to the probe.
+        pilots: short trainings.
+        tie: what may be lost for a cheaper strategy.
+    """
+
+    evidence: Evidence
+    costs: Sequence[StrategyCost]
+    modality: Modality
+    response: Response
+    pilots: Sequence[PilotRun] = ()
+    tie: float = TIE
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Strategies that are not ruled out, cheapest first."""
+        return cheapest_first([cost for cost in self.costs if cost.forecast.allowed])
+
+
+def cheapest_first(costs: Iterable[StrategyCost]) -> tuple[str, ...]:
+    """Names by cost: without training first, then by seconds; without known seconds in the order given."""
+
+    def rank(cost: StrategyCost) -> tuple[int, float]:
+        name, seconds = cost.forecast.strategy, cost.forecast.seconds
+        place = _FROZEN.index(name) if name in _FROZEN else len(_FROZEN)
+        return place, 0.0 if math.isnan(seconds) else seconds
+
+    return tuple(cost.forecast.strategy for cost in sorted(costs, key=rank))
+
+
+def choose(question: Question, allowed: Sequence[str] | None = None) -> Choice:
+    """The cheapest strategy within a tie of the best.
+
+    Args:
+        question: all that it depends on.
+        allowed: strategies that may be chosen, cheapest first; those that are not ruled out by default.
+    """
+    names = question.allowed if allowed is None else tuple(allowed)
+    every = [cost.forecast.strategy for cost in question.costs]
+    expected = expected_scores(question.evidence, question.modality, every, question.response, question.pilots)
+    if question.evidence.labelled == 0:
+        names = tuple(name for name in names if name == "zero_shot")
+    if not names:
+        return Choice(NONE, "", "", expected)
+    best = max(names, key=lambda name: expected[name].share)  # the first, so the cheapest, of equals
+    near = [name for name in names if expected[best].share - expected[name].share <= question.tie]
+    chosen = near[0]
+    others = [name for name in names if name != chosen]
+    runner_up = max(others, key=lambda name: expected[name].share, default="")
+    return Choice(chosen, runner_up, best, expected)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Labels a class at which another strategy is chosen."""
+
+    labels_a_class: float
+    strategy: str
+
+
+def turns(question: Question, chosen: str) -> tuple[Turn | None, Turn | None]:
+    """The nearest numbers of labels a class, below and above, at which the choice is another; None where there is none.
+
+    The machine's limits stay out of it: what is allowed now is allowed at every size, but for `scratch`.
+    """
+    return _search(question, chosen, 1.0 / _STEP), _search(question, chosen, _STEP)
+
+
+def _search(question: Question, chosen: str, step: float) -> Turn | None:
+    here = question.evidence.per_class_median
+    labels = here * step
+    while 2.0 <= labels <= _MOST_LABELS and here > 0:
+        other = with_labels(question, labels)
+        allowed = [name for name in question.allowed if name != "scratch" or other.evidence.labelled >= SCRATCH]
+        found = choose(other, allowed).strategy
+        if found != chosen:
+            return Turn(labels, found)
+        labels *= step
+    return None
+
+
+def with_labels(question: Question, labels_a_class: float) -> Question:
+    """The same question with another number of labels a class: the probe moves along its curve."""
+    evidence = question.evidence
+    factor = labels_a_class / evidence.per_class_median
+    points = () if evidence.labels is None else evidence.labels.curve
+    slope = slope_of([point for point in points if point.strategy == "linear_probe"])
+    more, unsure = slope.over(1.0, factor)
+    changed = dataclasses.replace(
+        evidence,
+        per_class_median=labels_a_class,
+        labelled=max(1, round(evidence.labelled * factor)),
+        probe=_moved(evidence.probe, more, unsure),
+        knn=_moved(evidence.knn, more, unsure),
+        tfidf=None if evidence.tfidf is None else _moved(evidence.tfidf, more, unsure),
+    )
+    return dataclasses.replace(question, evidence=changed)
+
+
+def _moved(score: Interval, more: float, unsure: float) -> Interval:
+    """A measured score some logits further on, with a 95 % interval as measured ones have."""
+    if math.isnan(score.value):
+        return score
+    deviation = math.hypot(logit_of(score)[1], unsure)
+    middle = to_logit(score.value) + more
+    ends = (from_logit(middle + sign * Z95 * deviation) for sign in (-1.0, 1.0))
+    return Interval(from_logit(middle), *ends)
+
+
+def contenders(question: Question, at_most: int) -> tuple[str, ...]:
+    """Strategies that train and might be best: within two deviations of it, the likeliest first.
+
+    Args:
+        question: all that it depends on.
+        at_most: how many.
+    """
+    found = choose(question)
+    if found.strategy == NONE or not found.best:
+        return ()
+    level = found.expected[found.best].share
+    names = [name for name in question.allowed if name in BACKWARD]
+    hopes = {
+        name: interval90(found.expected[name].mean, 1.2 * found.expected[name].apart).high  # two deviations
+        for name in names
+    }
+    likely = sorted((name for name in names if hopes[name] > level), key=lambda name: -found.expected[name].share)
+    return tuple(likely[:at_most])

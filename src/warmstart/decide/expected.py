@@ -1,0 +1,183 @@
+"""The score that each strategy is expected to reach: what was measured, what a strategy adds to it, and pilots.
+
+Everything is in logits of accuracy. The doubt that all strategies share (how good the features are) is kept apart from
+the doubt between them, which is what a choice depends on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from warmstart.core.decision import CurvePoint, Evidence, PilotRun
+from warmstart.core.record import Interval
+from warmstart.core.records import Modality
+from warmstart.decide.label_evidence import slope_of
+from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit
+from warmstart.decide.response import PRIORS, Response
+
+FOLD = 0.8  # share of the labelled rows that a cross-validated score was learned from
+PILOT_DOUBT = 0.12  # logits by which a short training misleads about a whole one
+_UNKNOWN = 1.2  # deviation of a probe's logit where nothing was measured
+_FROM_WORDS = (0.3, 0.5)  # logits of a probe above TF-IDF, and the deviation
+_UNTRAINED = (-1.0, 1.0)  # logits of zero-shot above a probe of 16 labels a class, and the deviation
+_ROOM = 0.55  # of the way from the majority to 1, where a probe is expected when nothing was measured
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A forecast of accuracy.
+
+    Attributes:
+        strategy: which one.
+        mean: logit.
+        deviation: of the logit, all doubts together.
+        apart: of the logit, without the doubt that it shares with the probe.
+    """
+
+    strategy: str
+    mean: float
+    deviation: float
+    apart: float
+
+    @property
+    def share(self) -> float:
+        """The expected accuracy."""
+        return from_logit(self.mean)
+
+    @property
+    def score(self) -> Interval:
+        """The expected accuracy with its 90 % interval."""
+        return interval90(self.mean, self.deviation)
+
+
+def expected_scores(
+    evidence: Evidence,
+    modality: Modality,
+    strategies: Iterable[str],
+    response: Response,
+    pilots: Sequence[PilotRun] = (),
+) -> dict[str, Expected]:
+    """What each strategy is expected to reach on rows like the labelled ones.
+
+    Args:
+        evidence: as measured; with effort `rules` no features were seen.
+        modality: text, pair or image.
+        strategies: which ones.
+        response: what each adds to the probe.
+        pilots: short trainings, if there were any.
+    """
+    level, doubt = probe_level(evidence)
+    added, own = response.predict("linear_probe", regressors(evidence, modality), evidence.per_class_median)
+    level, doubt = level + added, math.hypot(doubt, own)
+    found = {}
+    for name in strategies:
+        if name == "zero_shot":
+            found[name] = _zero_shot(evidence, level, doubt)
+        elif name == "linear_probe":
+            found[name] = Expected(name, level, doubt, 0.0)
+        elif name in PRIORS:
+            gain, apart = gain_over_probe(name, evidence, modality, response, pilots)
+            found[name] = Expected(name, level + gain, math.hypot(doubt, apart), apart)
+    return found
+
+
+def probe_level(evidence: Evidence) -> tuple[float, float]:
+    """Logit of the accuracy that a probe on all labelled rows has, and its deviation.
+
+    The cross-validated score, carried from the rows of its folds to all of them along its curve, and held together
+    with what would be expected before any measurement: few rows say little.
+    """
+    guess, vague = _before_measuring(evidence)
+    if math.isnan(evidence.probe.value):
+        return guess, vague
+    measured, error = logit_of(evidence.probe)
+    slope = slope_of(_probe_curve(evidence))
+    more, unsure = slope.over(FOLD, 1.0)
+    weights = 1.0 / vague**2, 1.0 / (error**2 + unsure**2)
+    mean = (weights[0] * guess + weights[1] * (measured + more)) / sum(weights)
+    return mean, sum(weights) ** -0.5
+
+
+def _probe_curve(evidence: Evidence) -> list[CurvePoint]:
+    if evidence.labels is None:
+        return []
+    return [point for point in evidence.labels.curve if point.strategy == "linear_probe"]
+
+
+def _before_measuring(evidence: Evidence) -> tuple[float, float]:
+    if evidence.tfidf is not None and not math.isnan(evidence.tfidf.value) and math.isnan(evidence.probe.value):
+        words, error = logit_of(evidence.tfidf)
+        return words + _FROM_WORDS[0], math.hypot(_FROM_WORDS[1], error)
+    majority = 1.0 / evidence.classes if math.isnan(evidence.majority) else evidence.majority
+    return to_logit(majority + _ROOM * (1.0 - majority)), _UNKNOWN
+
+
+def _zero_shot(evidence: Evidence, level: float, doubt: float) -> Expected:
+    """What zero-shot reached on the labelled rows, of which it learned nothing; a guess where it was not tried."""
+    if evidence.zero_shot is None or math.isnan(evidence.zero_shot.value):
+        mean, own = level + _UNTRAINED[0], _UNTRAINED[1]
+        return Expected("zero_shot", mean, math.hypot(doubt, own), own)
+    measured, error = logit_of(evidence.zero_shot)
+    guess, vague = level + _UNTRAINED[0], math.hypot(doubt, _UNTRAINED[1])
+    weights = 1.0 / vague**2, 1.0 / error**2
+    mean, deviation = (weights[0] * guess + weights[1] * measured) / sum(weights), sum(weights) ** -0.5
+    return Expected("zero_shot", mean, deviation, math.hypot(deviation, doubt))
+
+
+def regressors(evidence: Evidence, modality: Modality) -> tuple[float, ...]:
+    """The situation as `response.REGRESSORS` has it."""
+    return _regressors(evidence, modality, evidence.per_class_median)
+
+
+def _regressors(evidence: Evidence, modality: Modality, labels_a_class: float) -> tuple[float, ...]:
+    probe = evidence.probe.value
+    floors = [i.value for i in (evidence.tfidf, evidence.knn) if i is not None and not math.isnan(i.value)]
+    above = max((to_logit(value) - to_logit(probe) for value in floors), default=0.0) if probe == probe else 0.0
+    position = math.nan if evidence.domain is None else evidence.domain.position
+    return (
+        1.0,
+        math.log2(max(1.0, labels_a_class) / 16.0),
+        math.log2(evidence.classes / 6.0),
+        1.0 if modality == "image" else 0.0,
+        min(1.0, max(0.0, above)),
+        0.0 if math.isnan(position) else position - 0.5,
+    )
+
+
+def gain_over_probe(
+    strategy: str, evidence: Evidence, modality: Modality, response: Response, pilots: Sequence[PilotRun] = ()
+) -> tuple[float, float]:
+    """Logits that a trained strategy is expected to add to the probe, and the deviation.
+
+    A pilot's gain is carried from the labels that it had to all of them by the regression, and weighed against what
+    the regression alone expects.
+    """
+    here = evidence.per_class_median
+    mean, deviation = response.predict(strategy, _regressors(evidence, modality, here), here)
+    own = [pilot for pilot in pilots if pilot.strategy == strategy and pilot.judged]
+    if not own:
+        return mean, deviation
+    rows = sum(pilot.rows * pilot.judged for pilot in own) / sum(pilot.judged for pilot in own)
+    there = here * rows / max(1, evidence.labelled)
+    before, _ = response.predict(strategy, _regressors(evidence, modality, there), there)
+    seen, error = pilot_gain(own)
+    weights = 1.0 / deviation**2, 1.0 / (error**2 + PILOT_DOUBT**2)
+    carried = seen + mean - before
+    return (weights[0] * mean + weights[1] * carried) / sum(weights), sum(weights) ** -0.5
+
+
+def pilot_gain(pilots: Sequence[PilotRun]) -> tuple[float, float]:
+    """Logits by which pilots of one strategy were above the probe on the same rows, and the deviation by those rows.
+
+    The deviation is McNemar's (1947): only rows that one has right and the other wrong tell them apart; one such row is
+    added to either side, so that few rows never look certain.
+    """
+    judged = sum(pilot.judged for pilot in pilots)
+    mine, probe = (sum(getattr(pilot, name) for pilot in pilots) for name in ("right", "probe_right"))
+    only, other = (1 + sum(getattr(pilot, name) for pilot in pilots) for name in ("only_right", "only_probe"))
+    shares = [(right + 0.5) / (judged + 1.0) for right in (mine, probe)]
+    middle = min(0.995, max(0.005, sum(shares) / 2))
+    variance = (only + other - (only - other) ** 2 / (judged + 2)) / (judged + 2) ** 2
+    return to_logit(shares[0]) - to_logit(shares[1]), math.sqrt(variance) / (middle * (1.0 - middle))

@@ -1,0 +1,173 @@
+"""The regression and the forecasts made of it: by hand, and honest on outcomes that were simulated."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from situations import around, evidence
+
+from warmstart.core.decision import PilotRun
+from warmstart.core.records import Interval
+from warmstart.core.statistics import wilson_interval
+from warmstart.decide import experience
+from warmstart.decide.expected import expected_scores, gain_over_probe, pilot_gain, probe_level, regressors
+from warmstart.decide.logit import from_logit, logit_of, to_logit
+from warmstart.decide.response import PRIORS, REGRESSORS, Observation, Prior, Response, posterior, scatter
+
+ONE = Prior((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), (0.3, 0.1, 0.1, 0.1, 0.1, 0.1), between=0.1, within=0.1)
+
+
+def outcomes(datasets=6, sizes=(4, 16, 64, 256), seed=0, truth=(0.1, 0.08, 0, 0, 0, 0), prior=ONE):
+    rng = np.random.default_rng(seed)
+    found = []
+    for d in range(datasets):
+        own = rng.normal(0, prior.between)
+        for n in sizes:
+            for _ in range(2):
+                x = (1.0, math.log2(n / 16), 0.1 * d - 0.2, 0.0, 0.0, 0.0)
+                gain = float(np.dot(x, truth)) + own + rng.normal(0, prior.within * scatter(n) ** 0.5)
+                found.append(Observation(f"set{d}", "fine_tune", x, float(n), gain, 0.02))
+    return tuple(found)
+
+
+def test_every_trained_strategy_has_starting_values():
+    assert set(PRIORS) == {"linear_probe", "fine_tune", "progressive", "lora", "scratch"}
+    for prior in PRIORS.values():
+        assert len(prior.mean) == len(prior.deviation) == len(REGRESSORS)
+
+
+def test_the_posterior_is_that_of_a_slow_bayesian_update():
+    """The joint Gaussian of coefficients and outcomes, conditioned the long way."""
+    rows = outcomes(3)
+    mean, covariance = posterior(ONE, rows)
+    x = np.array([o.regressors for o in rows])
+    noise = np.zeros((len(rows), len(rows)))
+    for i, a in enumerate(rows):
+        for j, b in enumerate(rows):
+            noise[i, j] = ONE.between**2 * (a.dataset == b.dataset)
+            noise[i, j] += (ONE.within**2 * scatter(a.labels_a_class) + a.error**2) * (i == j)
+    prior = np.diag(np.square(ONE.deviation))
+    whole = x @ prior @ x.T + noise
+    gain = prior @ x.T @ np.linalg.inv(whole)
+    y = np.array([o.gain for o in rows])
+    assert mean == pytest.approx(gain @ y, abs=1e-9)
+    assert covariance == pytest.approx(prior - gain @ x @ prior, abs=1e-9)
+
+
+def test_without_outcomes_the_starting_values_speak():
+    response = Response()
+    x = (1.0, 2.0, 0.0, 1.0, 0.0, 0.0)
+    mean, deviation = response.predict("fine_tune", x, 64.0)
+    prior = PRIORS["fine_tune"]
+    assert mean == pytest.approx(np.dot(x, prior.mean))
+    variance = np.dot(np.square(x), np.square(prior.deviation)) + prior.between**2 + prior.within**2 * scatter(64)
+    assert deviation == pytest.approx(math.sqrt(variance))
+
+
+def test_outcomes_are_learned_from_and_a_data_set_can_be_forgotten():
+    rows = outcomes()
+    response = Response(rows, {"fine_tune": ONE})
+    mean, deviation = response.predict("fine_tune", (1.0, 2.0, 0, 0, 0, 0), 64.0)
+    assert mean == pytest.approx(0.26, abs=0.12)
+    assert deviation < Response((), {"fine_tune": ONE}).predict("fine_tune", (1.0, 2.0, 0, 0, 0, 0), 64.0)[1]
+    less = response.without("set0")
+    assert {o.dataset for o in less.observations} == {f"set{d}" for d in range(1, 6)}
+    assert less.predict("fine_tune", (1.0, 2.0, 0, 0, 0, 0), 64.0)[0] != mean
+
+
+def test_intervals_cover_data_sets_that_were_left_out():
+    inside, total = 0, 0
+    for seed in range(12):
+        response = Response(outcomes(seed=seed), {"fine_tune": ONE})
+        for dataset in {o.dataset for o in response.observations}:
+            less = response.without(dataset)
+            for o in (o for o in response.observations if o.dataset == dataset):
+                mean, deviation = less.predict("fine_tune", o.regressors, o.labels_a_class)
+                inside += abs(o.gain - mean) <= 1.645 * math.hypot(deviation, o.error)
+                total += 1
+    assert 0.84 <= inside / total <= 0.96
+
+
+def test_surprises_widen_the_doubt():
+    calm = Response(outcomes(), {"fine_tune": ONE})
+    wild = dataclasses.replace(ONE, between=0.03, within=0.03)
+    doubtful = Response(outcomes(), {"fine_tune": wild})
+    assert doubtful._fit("fine_tune").inflation > 2.0
+    assert 0.7 <= calm._fit("fine_tune").inflation < 1.6
+
+
+def test_what_was_learned_comes_with_the_package():
+    text = experience.resources.files("warmstart.decide").joinpath(experience.FILE).read_text(encoding="utf-8")
+    assert experience.learned_response().observations == tuple(Observation.from_dict(o) for o in json.loads(text))
+
+
+def test_regressors_describe_the_situation():
+    found = regressors(evidence(per_class=64, classes=12), "image")
+    assert found == (1.0, 2.0, 1.0, 1.0, 0.0, 0.0)
+    above = regressors(evidence(tfidf=around(0.88)), "text")
+    assert above[4] == pytest.approx(to_logit(0.88) - to_logit(0.83))
+
+
+def test_a_well_measured_probe_speaks_for_itself_and_few_rows_do_not():
+    sure = evidence(probe=wilson_interval(8300, 10000))
+    level, doubt = probe_level(sure)
+    measured = logit_of(sure.probe)[0]
+    assert level == pytest.approx(measured + 0.15 * math.log2(1 / 0.8), abs=0.01)  # carried to all rows along its curve
+    assert doubt < 0.07
+    few = probe_level(evidence(probe=wilson_interval(12, 12), per_class=2))
+    assert few[0] < logit_of(wilson_interval(12, 12))[0]
+    assert few[1] > 0.5
+
+
+def test_without_features_words_or_counts_must_do():
+    unknown = Interval(math.nan, 0.0, 1.0)
+    words, doubt = probe_level(evidence(probe=unknown, knn=unknown, tfidf=around(0.78)))
+    assert words == pytest.approx(to_logit(0.78) + 0.3, abs=0.02)
+    counts, more = probe_level(evidence(probe=unknown, knn=unknown, tfidf=None))
+    assert 0.3 < from_logit(counts) < 1.0
+    assert more > doubt
+
+
+def test_forecasts_keep_shared_doubt_apart():
+    found = expected_scores(evidence(), "text", ("zero_shot", "linear_probe", "fine_tune"), Response())
+    probe, tuned = found["linear_probe"], found["fine_tune"]
+    assert probe.apart == 0.0
+    assert tuned.deviation == pytest.approx(math.hypot(probe.deviation, tuned.apart))
+    assert found["zero_shot"].share == pytest.approx(0.6, abs=0.02)  # it was measured
+    assert tuned.score.low < tuned.share < tuned.score.high
+
+
+def pilot(right, probe, judged=400, rows=400, **changes):
+    both = min(right, probe) - 10
+    given = {"only_right": right - both, "only_probe": probe - both}
+    return PilotRun("fine_tune", 0, rows, 2.0, judged, right, probe, seconds=1.0, **(given | changes))
+
+
+def test_a_pilots_gain_by_hand():
+    gain, error = pilot_gain([pilot(340, 320)])
+    assert gain == pytest.approx(to_logit(340.5 / 401) - to_logit(320.5 / 401))
+    b, c, n = 31, 11, 402
+    middle = (340.5 + 320.5) / 2 / 401
+    assert error == pytest.approx(math.sqrt((b + c - (b - c) ** 2 / n) / n**2) / (middle * (1 - middle)))
+    twice = pilot_gain([pilot(340, 320), pilot(340, 320)])
+    assert twice[0] == pytest.approx(gain, abs=0.01)
+    assert twice[1] < error
+
+
+def test_pilots_move_the_forecast_towards_what_they_saw():
+    given = evidence()
+    before, doubt = gain_over_probe("fine_tune", given, "text", Response())
+    good, after = gain_over_probe("fine_tune", given, "text", Response(), [pilot(360, 300)])
+    bad, _ = gain_over_probe("fine_tune", given, "text", Response(), [pilot(300, 360)])
+    assert bad < before < good
+    assert after < doubt
+    other = dataclasses.replace(pilot(360, 300), strategy="lora")
+    assert gain_over_probe("fine_tune", given, "text", Response(), [other]) == (before, doubt)
+
+
+def test_a_pilot_on_few_rows_is_carried_to_all_of_them():
+    few = gain_over_probe("fine_tune", evidence(), "text", Response(), [pilot(340, 330, rows=75)])[0]
+    many = gain_over_probe("fine_tune", evidence(), "text", Response(), [pilot(340, 330, rows=600)])[0]
+    assert few > many  # the same gain on an eighth of the labels promises more on all
