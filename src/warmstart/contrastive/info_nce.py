@@ -81,8 +81,8 @@ def info_nce(
         exclude: (queries, candidates), true where a candidate must not count against a query (a false negative): its
             probability is exactly zero. A positive is never excluded.
         log_q: (candidates,), log of how often each is expected in a pool, in draws: what the others were drawn with
-            is divided out of their share of the denominator (Yi et al. 2019, RecSys). The positive is always there, was not
-            drawn, and is not corrected (arXiv 2507.09331).
+            is divided out of their share of the denominator (Yi et al. 2019, RecSys). The positive is always there, was
+            not drawn, and is not corrected (arXiv 2507.09331).
         query_log_q: (queries,), the same for the direction that draws queries.
         negatives: more candidates for the queries.
         normalize: cosine (vectors are scaled to unit length) or dot product.
