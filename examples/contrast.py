@@ -1,4 +1,4 @@
-"""Train a sentence encoder so that a title finds its review; short on purpose. `python examples/contrast.py [FOLDER]`."""
+"""Train a sentence encoder so that a title finds its review; a taste. `python examples/contrast.py [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warmstart
 
 
 def main(folder: Path) -> None:
-    """Train, say what changed, and show how near two texts are now."""
+    """Train, and say what changed."""
     result = warmstart.contrast_sentences(
         data="sample:reviews",  # or a CSV, TSV, JSONL or Parquet file, a dataset of the Hub
         anchor_column="Title",

@@ -69,7 +69,7 @@ class PairsCard(Record):
     source: str
     columns: dict[str, str]  # role → column
     sizes: dict[str, int]  # split → pairs
-    repeated: int  # pairs whose anchor has another positive, too, or whose positive has another anchor
+    repeated: int  # pairs whose anchor came before, with another positive
     dropped: int
     seed: int
     fingerprint: str

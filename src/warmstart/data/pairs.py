@@ -124,12 +124,12 @@ def load_pairs(options: PairDataOptions) -> PairTask:
     else:
         pairs = _paired(texts, kept)
     train, validation, test = _split(pairs, options)
-    repeated = len(pairs) - len(set(pairs.anchor_ids.tolist()) if not pairs.labelled else pairs.anchors)
+    anchors = [fold(text) for part in (train, validation, test) for text in part.anchors]
     card = PairsCard(
         source=source.name,
         columns=columns,
         sizes={"train": len(train), "validation": len(validation), "test": len(test)},
-        repeated=repeated,
+        repeated=len(anchors) - len(set(anchors)),
         dropped=dropped,
         seed=options.seed,
         fingerprint=_fingerprint(columns, train, validation, test),

@@ -66,8 +66,9 @@ def _stack(
         for number, (name, text) in enumerate(lines):
             _line(axes, _lines(history, name), text, first=number == 0)
         axes.set_xlim(0, max(1, last) * 1.02)
+        axes.margins(y=0.12)
         if low is not None:
-            axes.set_ylim(bottom=low)
+            axes.set_ylim(bottom=min([low, *(value for name, _ in lines for _, value in _lines(history, name))]))
         _frame(axes, title, last=place == len(panels) - 1)
     return svg.to_svg(figure, ident, label)
 

@@ -128,7 +128,8 @@ def _show(card: PairsCard) -> None:
     sizes = ", ".join(f"{size:,} {name}" for name, size in card.sizes.items())
     reporter().say(f"Data: {card.source} ({roles}): {sizes} pairs")
     if card.dropped:
-        reporter().warn(f"{card.dropped:,} rows were left out: an empty text, or no other text of its label.")
+        alone = ", or no other text of its label" if "label" in card.columns else ""
+        reporter().warn(f"{card.dropped:,} rows were left out: an empty text{alone}.")
 
 
 def _show_scores(when: str, scores: RankScores) -> None:
@@ -179,11 +180,11 @@ def _record(
         versions=facts.versions(),
         machine=facts.machine(best_device()),
         command=facts.command_line("contrast sentences", options),
-        advice=_advice(before, after, outcome, task.card),
+        advice=_advice(before, after, outcome),
     )
 
 
-def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, card: PairsCard) -> tuple[str, ...]:
+def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     found = []
     if after.reciprocal_rank.value < before.reciprocal_rank.value:
@@ -201,8 +202,6 @@ def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, car
             "The bound is within 5 % of its ceiling log N: a larger --per-device-train-batch-size, or "
             "--num-negatives, gives the model something harder to tell apart."
         )
-    if card.repeated > 0.5 * sum(card.sizes.values()) and "label" not in card.columns:
-        found.append("More than half of the anchors repeat: --label-column may describe such data better.")
     return tuple(found)
 
 
