@@ -1,7 +1,8 @@
 """What every benchmark here shares: cells that are written as they finish, an exclusive lock, and a quiet machine.
 
 A benchmark is a list of named cells, each of at most about ten minutes. A finished cell is one JSON file under
-`results/<benchmark>/`; a restart skips what is there. Timings refuse to start beside other load.
+`results/<benchmark>/`; a restart skips what is there. Timings refuse to start beside other load;
+scores do not depend on it.
 """
 
 from __future__ import annotations
@@ -46,8 +47,23 @@ def wait_for_quiet(patience: float) -> None:
             sys.exit(f"Other work keeps the machine {busy:.0f} % busy: timings would not be worth keeping.")
 
 
-def run(name: str, cells: dict[str, Cell], report: Callable[[dict[str, dict[str, Any]]], str], text: str) -> None:
-    """Parse the arguments, run the cells that are missing, print the report."""
+def run(
+    name: str,
+    cells: dict[str, Cell],
+    report: Callable[[dict[str, dict[str, Any]]], str],
+    text: str,
+    *,
+    timed: bool = True,
+) -> None:
+    """Parse the arguments, run the cells that are missing, print the report.
+
+    Args:
+        name: the benchmark's.
+        cells: what to measure, by name.
+        report: from the results of all cells to a table.
+        text: what the benchmark is about.
+        timed: whether seconds are among the results; if so, other load stops a cell from being begun.
+    """
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=text)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the larger data sets")
     parser.add_argument("--cell", choices=sorted(cells), help="only this cell, and again if it is there already")
@@ -60,16 +76,17 @@ def run(name: str, cells: dict[str, Cell], report: Callable[[dict[str, dict[str,
         with (RESULTS / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for cell, measure in cells.items():
-                _run_cell(folder, cell, measure, args)
+                _run_cell(folder, cell, measure, args, timed=timed)
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     print(report(found))
 
 
-def _run_cell(folder: Path, cell: str, measure: Cell, args: argparse.Namespace) -> None:
+def _run_cell(folder: Path, cell: str, measure: Cell, args: argparse.Namespace, *, timed: bool) -> None:
     path = folder / f"{cell}.json"
     if args.cell not in (None, cell) or (args.cell is None and path.is_file()):
         return
-    wait_for_quiet(args.patience)
+    if timed:
+        wait_for_quiet(args.patience)
     print(f"{cell} …", flush=True)
     start = time.perf_counter()
     values = {**measure(args), "cell_seconds": round(time.perf_counter() - start, 1), "machine": machine()}

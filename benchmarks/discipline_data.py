@@ -64,12 +64,12 @@ def reviews(folder: Path, seed: int) -> Data:
     products = np.random.default_rng(seed).permutation(frame["Clothing ID"].unique())
     unseen = frame["Clothing ID"].isin(products[: len(products) // 2])
     own = frame[~unseen & (frame["Age"] < 50)].sample(frac=1, random_state=seed)
-    other = frame[unseen & (frame["Age"] >= 50)].sample(1000, random_state=seed)
+    other = frame[unseen & (frame["Age"] >= 50)].sample(800, random_state=seed)
     return Data(
         tuple(names),
-        texts(own[:400]),
-        texts(own[400:800]),
-        texts(own[800:1800]),
+        texts(own[:300]),
+        texts(own[300:600]),
+        texts(own[600:1400]),
         {"other products and ages": texts(other)},
         news_reference(folder),
     )
@@ -85,7 +85,7 @@ def emotion(folder: Path, seed: int) -> Data:
         labels = [int(line) for line in (base / f"{part}_labels.txt").read_text().split()]
         return pd.DataFrame({"text": rows[: len(labels)], "label": labels})
 
-    fit = side("train").sample(400, random_state=seed)
+    fit = side("train").sample(300, random_state=seed)
     return Data(tuple(names), texts(fit), texts(side("val")), texts(side("test")), {}, news_reference(folder))
 
 
@@ -97,10 +97,10 @@ def headlines(folder: Path, seed: int) -> Data:
     reference = {"text": sample_frame("reviews")["Review Text"].dropna().sample(300, random_state=0).tolist()}
     return Data(
         names,
-        texts(titles[:400]),
-        texts(titles[400:800]),
-        texts(titles[800:1800]),
-        {"descriptions": texts(frame[1800:2800].assign(text=lambda f: f["description"]))},
+        texts(titles[:300]),
+        texts(titles[300:600]),
+        texts(titles[600:1600]),
+        {"descriptions": texts(frame[1600:2600].assign(text=lambda f: f["description"]))},
         reference,
     )
 

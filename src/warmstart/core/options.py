@@ -183,6 +183,11 @@ class AdaptOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, 
     """Options of `adapt`."""
 
     strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
+    soup: bool = option(
+        False,
+        "After fine_tune or progressive, train once more on all labelled rows, those for validation included, as far "
+        "as --time-budget allows, and average the weights of both (a model soup).",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
