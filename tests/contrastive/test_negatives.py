@@ -109,6 +109,14 @@ def test_filters(index: Index, filters: dict[str, float], expected: list[int]) -
     assert mined(index, [0], [{0}], num_negatives=2, **filters) == [expected]
 
 
+def test_a_negative_never_beats_a_positive_whose_score_is_below_zero() -> None:
+    made = ExactIndex(1)
+    made.add(np.arange(3), np.array([[-0.5], [-0.52], [-0.9]]))
+    plan = MiningPlan(num_negatives=1, relative_margin=0.1)
+    found = mine(made, np.ones((1, 1)), np.array([-0.5]), [frozenset({0})], plan)
+    assert found.ids.tolist() == [[2]]  # −0.52 is within a tenth of −0.5
+
+
 def test_random_ones_come_from_what_passes_only(index: Index) -> None:
     found = mined(
         index, [0] * 200, [{0}] * 200, num_negatives=2, max_score=0.9, range_max=7, sampling_strategy="random"

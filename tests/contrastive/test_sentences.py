@@ -164,6 +164,25 @@ def test_frozen_groups_stay_and_open_when_they_should(tmp_path: Path, tiny_model
     assert min(rates[-1].values()) > 0
 
 
+@pytest.mark.parametrize("bf16", ["true", "false"])
+def test_mixed_precision_is_used_and_loses_no_gradient(
+    bf16: str, tmp_path: Path, tiny_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = Towers.encode, set()
+
+    def encode(self: Towers, name: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        seen.add((torch.is_autocast_enabled("cpu"), self.encoder(name).backbone(**batch).last_hidden_state.dtype))
+        return original(self, name, batch)
+
+    monkeypatch.setattr(Towers, "encode", encode)
+    found = training.train(str(tiny_model), str(data), tmp_path, bf16=bf16, max_steps=3, mini_batch_size=4)
+    assert {autocast for autocast, _ in seen} == {bf16 == "true"}
+    start = dict(load_backbone(str(tiny_model)).encoder.state_dict())
+    still = {name for name, value in state(found).items() if torch.equal(value, start[name])}
+    # the bias of the keys has no gradient: it shifts all scores of a query alike; segments are not told apart
+    assert all("key.bias" in name or "position_ids" in name for name in still), still
+
+
 def test_lora_trains_adapters_only_and_gives_a_plain_encoder(tmp_path: Path, tiny_model: Path, data: Path) -> None:
     found = training.train(str(tiny_model), str(data), tmp_path, lora=True, max_steps=5, learning_rate=1e-2)
     start = dict(load_backbone(str(tiny_model)).encoder.state_dict())

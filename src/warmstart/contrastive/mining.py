@@ -29,7 +29,7 @@ class MiningPlan(Record):
         min_score: lowest score of a negative.
         absolute_margin: a negative must score at least this much below the query's best positive.
         relative_margin: a negative may score at most (1 − this) of the query's best positive (NV-Retriever, arXiv
-            2407.15831, sec. 4: positive-aware mining).
+            2407.15831: positive-aware mining); below it by as much where the positive's score is negative.
         sampling_strategy: the "top" of what passes, or "random" ones of it.
     """
 
@@ -128,5 +128,5 @@ def _passes(scores: np.ndarray, positive: float, plan: MiningPlan) -> np.ndarray
     if plan.absolute_margin is not None:
         passes &= scores <= positive - plan.absolute_margin
     if plan.relative_margin is not None:
-        passes &= scores <= positive * (1 - plan.relative_margin)
+        passes &= scores <= positive - plan.relative_margin * abs(positive)
     return passes

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from warmstart.backbones.groups import group_rows
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.contrastive.batches import PairBatches, PairRows
+from warmstart.contrastive.info_nce import Direction
 from warmstart.contrastive.mining import MiningPlan, mine
 from warmstart.contrastive.pair_loss import PairLoss
 from warmstart.contrastive.ranking import score_ranks
@@ -30,7 +32,7 @@ from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.train.fit import run
-from warmstart.train.job import LossPlan
+from warmstart.train.job import LossPlan, Rows
 from warmstart.train.lora import merge
 from warmstart.train.rates import group_rates
 
@@ -62,6 +64,10 @@ class Judge:
         self._asked = asked
         self._queries = preprocessor.encode({"text": asked.queries})
         self._candidates = preprocessor.encode({"text": asked.candidates})
+
+    def rows(self) -> Rows:
+        """The candidates as rows, for what estimates how long ranking takes."""
+        return Rows(self._candidates, np.zeros(len(self._candidates), dtype=np.int64))
 
     def __call__(self, encoder: Classifier, dimensions: int | None = None) -> RankScores:
         """Scores with whole vectors, or with their first dimensions."""
@@ -170,9 +176,7 @@ def train_sentences(
     )
     job = ContrastJob(
         train=rows,
-        validation=pair_rows(
-            pairs.take(np.arange(min(len(pairs), len(validation.candidates)))), backbone.preprocessor, 1
-        ),
+        validation=score.rows(),
         groups=groups,
         rates=settings.rates,
         loss=LossPlan(),
@@ -182,7 +186,7 @@ def train_sentences(
         progress=progress,
         fixed_statistics=True,
         sides=(NAME,) * (2 + len(pairs.negatives)),
-        pair_loss=PairLoss(settings.options.direction, dimensions, gather=args.world_size > 1),  # type: ignore[arg-type]
+        pair_loss=PairLoss(cast("Direction", settings.options.direction), dimensions, gather=args.world_size > 1),
         score=lambda model: score(model.encoder(NAME)),
         start_rank=score(backbone.encoder).geometry.effective_rank,
     )

@@ -112,7 +112,7 @@ class ContrastTrainer(WarmstartTrainer):
 
         def encoder(name: str) -> Callable[[dict[str, Tensor]], Tensor]:
             def encode(batch: dict[str, Tensor]) -> Tensor:
-                with self.compute_loss_context_manager():  # one for each part: it keeps cast weights until it ends
+                with self.accelerator.autocast():  # one for each part: it keeps cast weights until it ends
                     return towers.encode(name, batch)
 
             return encode
