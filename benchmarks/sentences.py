@@ -32,14 +32,14 @@ from warmstart.core.options import ContrastSentencesOptions
 from warmstart.data.pairs import PairTask, Questions, load_pairs, questions
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-BATCH, PART, STEPS, LENGTH = 128, 32, 24, 128
+BATCH, PART, STEPS, LENGTH = 128, 32, 16, 128
 RATES = (2e-5, 1e-4)
 SEEDS = (0, 1, 2)
-TRAIN, TEST = 3072, 2000
+TRAIN, TEST = 2048, 2000
 
 
 def task_of(data: str, folder: Path, seed: int) -> tuple[PairTask, ContrastSentencesOptions]:
-    """3,072 pairs to learn from, 256 to choose by, 2,000 to judge by."""
+    """2,048 pairs to learn from, 256 to choose by, 2,000 to judge by."""
     with tempfile.TemporaryDirectory() as place:
         values: dict[str, Any] = {"data": "sample:reviews", "anchor_column": "Title", "positive_column": "Review Text"}
         if data == "captions":
