@@ -69,7 +69,7 @@ SETUPS = {
     "emotion": Setup(sets.emotion, **_TEXT),  # type: ignore[arg-type]
     "headlines": Setup(sets.headlines, **_TEXT),  # type: ignore[arg-type]
     "scenes": Setup(
-        sets.scenes, "EfficientNet-Lite0", "image", (3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2), 8, image_size=96
+        sets.scenes, "EfficientNet-Lite0", "image", (3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2), 5, image_size=96
     ),
     "gemma": Setup(
         sets.headlines,

@@ -188,3 +188,24 @@ def test_text_that_is_longer_than_a_batch(tmp_path, monkeypatch):
     backbone = load_backbone(str(tmp_path))
     inputs = backbone.preprocessor.encode({"text": ["a " * 30, "b"]})
     assert np.isfinite(forward(backbone.encoder, inputs, dtype=torch.float32, device=CPU).features).all()
+
+
+def test_the_tokenizer_of_a_gguf_file_is_made_once(tiny_model, tmp_path, monkeypatch):
+    from transformers import AutoTokenizer
+
+    from warmstart.backbones import packaged
+
+    real, made = AutoTokenizer.from_pretrained, []
+
+    def load(folder, **more):
+        if "gguf_file" in more:
+            made.append(more["gguf_file"])
+            return real(tiny_model)
+        return real(folder)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    both = [packaged._gguf_tokenizer(tmp_path / "m.gguf") for _ in range(2)]
+    assert made == ["m.gguf"]
+    wanted = real(tiny_model)("the old cat")["input_ids"]
+    assert [tokenizer("the old cat")["input_ids"] for tokenizer in both] == [wanted, wanted]
+    assert [path.name.startswith("m-tokenizer-") for path in tmp_path.iterdir()] == [True]

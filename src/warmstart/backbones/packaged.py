@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, ViTImageProcessorPil
 
 from warmstart.backbones.efficientnet_lite import (
@@ -43,7 +46,19 @@ def gguf_decoder(package: Path) -> tuple[PreTrainedModel, Any]:
     """
     file = gguf_file(package)
     trunk = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    return trunk, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    return trunk, _gguf_tokenizer(file)
+
+
+def _gguf_tokenizer(file: Path) -> Any:
+    """The tokenizer of a GGUF file. Making it takes half a minute for 262,144 tokens, so it is kept beside the file."""
+    kept = file.with_name(f"{file.stem}-tokenizer-{transformers.__version__}")
+    if not kept.is_dir():
+        with tempfile.TemporaryDirectory(dir=file.parent) as place:
+            part = Path(place) / kept.name
+            AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(part)
+            with contextlib.suppress(OSError):  # another process has just made the same
+                part.rename(kept)
+    return AutoTokenizer.from_pretrained(kept)
 
 
 def gguf_file(package: Path) -> Path:
