@@ -8,14 +8,14 @@ import sys
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 import warmstart
 from warmstart.cli.main import app
+from warmstart.cli.reference import all_commands
 
 HEAVY = ("torch", "transformers", "pandas", "datasets", "sklearn", "scipy", "peft", "matplotlib", "pyarrow")
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = dict(all_commands())
 
 
 def loaded_by(code: str) -> set[str]:
@@ -47,7 +47,8 @@ def test_public_names_stay_what_they_are() -> None:
     code += "changed = [name for name, value in first.items() if getattr(w, name) is not value]\n"
     code += "assert not changed, changed\n"
     code += "assert all(callable(value) for name, value in first.items() if name != '__version__')\n"
-    code += "import warmstart.strategies.table\nassert w.adapt is first['adapt']"
+    code += "import warmstart.strategies.table\nassert w.adapt is first['adapt']\n"
+    code += "import warmstart.contrastive.sentences\nassert w.contrast_sentences is first['contrast_sentences']"
     loaded_by(code)
 
 
@@ -60,7 +61,7 @@ def test_help_lists_every_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "warmstart", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
-    for name in ("adapt", "compare", "advise", "predict", "push", "groups", "sample"):
+    for name in ("adapt", "compare", "advise", "predict", "push", "groups", "sample", "contrast"):
         assert f"  {name} " in done.stdout
     assert "Exit codes: 0 done" in " ".join(done.stdout.split())
 
@@ -72,7 +73,7 @@ def test_every_option_has_help(name: str) -> None:
     for parameter in command.params:
         assert parameter.help, f"{name} {parameter.name}"
         assert parameter.help.endswith("."), f"{name} {parameter.name}: {parameter.help}"
-    shown = CliRunner().invoke(app, [name, "--help"])
+    shown = CliRunner().invoke(app, [*name.split(), "--help"])
     assert shown.exit_code == 0
     for parameter in command.params:
         for flag in parameter.opts:
@@ -80,6 +81,6 @@ def test_every_option_has_help(name: str) -> None:
 
 
 def test_nothing_is_replaced_unasked() -> None:
-    for name in ("adapt", "compare", "predict", "sample"):
+    for name in ("adapt", "compare", "contrast sentences", "predict", "sample"):
         overwrite = next(parameter for parameter in COMMANDS[name].params if parameter.name == "overwrite")
         assert overwrite.default is False

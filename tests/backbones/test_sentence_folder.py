@@ -12,7 +12,7 @@ from saved import TEXTS, drop_weights, edit_json, save, tokenizer
 
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import load_backbone
-from warmstart.backbones.sentence_folder import Stated, read
+from warmstart.backbones.sentence_folder import Stated, read, write
 from warmstart.core.errors import ModelError
 
 st = pytest.importorskip("sentence_transformers")
@@ -228,3 +228,48 @@ def test_unreadable_json(tmp_path):
     (tmp_path / "modules.json").write_text("[")
     with pytest.raises(ModelError, match=r"modules.json cannot be read"):
         read(tmp_path)
+
+
+def rewrite(folder, to):
+    """What was loaded, written again as a sentence-transformers folder."""
+    backbone = load_backbone(str(folder))
+    config, prep = backbone.encoder.config, backbone.preprocessor
+    backbone.encoder.backbone.save_pretrained(to)
+    prep.save(to)
+    weights = dict(backbone.encoder.projections.state_dict())
+    stated = Stated(
+        "", config.pooling, config.normalize, prep.max_length, False, prep.prompt, config.projections, weights
+    )
+    write(to, stated)
+    return to
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("name", ["bert", "mpnet", "llama"])
+def test_what_is_written_loads_there_and_here(name, pooling, tmp_path):
+    wanted = rewrite(build(tmp_path, name=name, pooling=pooling), tmp_path / "again")
+    vectors = np.load(tmp_path / "wanted.npy")
+    np.testing.assert_allclose(features(wanted), vectors, atol=1e-5)
+    np.testing.assert_allclose(st.SentenceTransformer(str(wanted), device="cpu").encode(TEXTS), vectors, atol=1e-5)
+
+
+def test_dense_layers_normalisation_prompt_and_lower_case_are_written(tmp_path):
+    prompts = {"prompts": {"query": "the dress "}, "default_prompt_name": "query"}
+    after = (dense(activation=torch.nn.GELU), dense(12, torch.nn.Identity, bias=False), modules.Normalize())
+    folder = build(tmp_path, *after, **prompts)
+    tokenizer(lower=False, model_max_length=8).save_pretrained(folder)
+    edit_json(next(folder.glob("sentence_*_config.json")), do_lower_case=True)
+    wanted = rewrite(folder, tmp_path / "again")
+    upper = [text.upper() for text in TEXTS]
+    there = st.SentenceTransformer(str(wanted), device="cpu")
+    expected = st.SentenceTransformer(str(folder), device="cpu").encode(upper)
+    np.testing.assert_allclose(there.encode(upper), expected, atol=1e-5)
+    assert there.max_seq_length == 8
+    backbone = load_backbone(str(wanted))
+    found = forward(backbone.encoder, backbone.preprocessor.encode({"text": upper}), dtype=torch.float32).features
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_pooling_that_is_not_known_there_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="cannot pool by pooler"):
+        write(tmp_path, Stated(pooling="pooler"))

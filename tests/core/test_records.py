@@ -8,10 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.core import records
+from warmstart.core import contrast, decision, ledger, record, records
 from warmstart.core.records import Evidence, Interval, Point, Record, RunRecord, StrategyRun
 
-RECORDS = sorted(Record.__subclasses__(), key=lambda c: c.__name__)
+MODULES = (record, records, decision, ledger, contrast)
+RECORDS = sorted(
+    (c for c in Record.__subclasses__() if c.__module__ in [module.__name__ for module in MODULES]),
+    key=lambda c: c.__name__,
+)
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.floats(-9, 9)
 LEAVES = {
     str: st.text(max_size=5),
@@ -116,5 +120,5 @@ def test_run_of_skips_what_did_not_run():
 
 
 def test_module_holds_no_other_public_class():
-    public = {n for n, o in vars(records).items() if isinstance(o, type) and o.__module__ == records.__name__}
-    assert public == {c.__name__ for c in RECORDS if c.__module__ == records.__name__}
+    own = {(m, n) for m in MODULES for n, o in vars(m).items() if isinstance(o, type) and o.__module__ == m.__name__}
+    assert {name for _, name in own} == {c.__name__ for c in RECORDS} | {"Record"}

@@ -40,7 +40,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"adapt", "compare", "advise", "predict", "groups", "push"}
+    tested = {"adapt", "compare", "contrast", "advise", "predict", "groups", "push"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -103,3 +103,14 @@ def test_groups() -> None:
     assert lines[0].startswith(f"{MINILM}: BertModel, from ")
     assert [line.split()[1] for line in lines[1:-1]] == ["embeddings", *(f"layer.{n}" for n in range(6))]
     assert lines[-1] == "22,565,376 parameters, each in exactly one group"
+
+
+def test_contrast(tmp_path: Path) -> None:
+    """The folder is a sentence-transformers model that finds reviews by their titles no worse than before."""
+    printed = run("contrast", str(tmp_path))
+    record = json.loads((tmp_path / "encoder" / "results.json").read_text(encoding="utf-8"))
+    assert f"Recall@10 after:  {record['after']['recall_at_10']['value']:.3f} [" in printed
+    assert record["after"]["recall_at_10"]["value"] > record["before"]["recall_at_10"]["low"]
+    assert record["backbone"]["name"] == MINILM
+    assert (tmp_path / "encoder" / "modules.json").is_file()
+    assert f"Report: {tmp_path / 'encoder' / 'report.html'}" in printed

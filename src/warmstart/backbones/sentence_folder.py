@@ -1,6 +1,7 @@
 """What a sentence-transformers folder states beyond its trunk: pooling, dense layers, normalisation, length, prompt.
 
-A module that cannot stand between a trunk and a linear head is an error. The trunk itself is `load.py`'s.
+`read` takes it from a folder, `write` puts it beside a trunk that was saved there. A module that cannot stand between a
+trunk and a linear head is an error. The trunk itself is `load.py`'s.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 
 from warmstart.backbones.checkpoint import load_tensors
 from warmstart.core.errors import ModelError
+from warmstart.core.files import write_text
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -161,3 +163,72 @@ def _prompt(folder: Path) -> str:
     name = values.get("default_prompt_name")
     prompts = values.get("prompts") or {}
     return str(prompts.get(name, "")) if name is not None else ""
+
+
+def write(folder: Path, stated: Stated) -> None:
+    """Write what `read` reads, so that sentence-transformers loads the folder: trunk and tokenizer are there already.
+
+    Args:
+        folder: with the trunk's config.json and weights, and its tokenizer, at the top.
+        stated: pooling, dense layers, normalisation, length and prompt; a lower-casing tokenizer does that itself.
+
+    Raises:
+        ModelError: sentence-transformers has no such pooling.
+    """
+    if stated.pooling not in _MODES.values():
+        raise ModelError(
+            f"sentence-transformers cannot pool by {stated.pooling}: use --pooling {', '.join(_MODES.values())}."
+        )
+    width = int(stated.projections[0]["in_features"]) if stated.projections else _width(folder)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules += [(f"{place + 2}_Dense", "Dense") for place in range(len(stated.projections))]
+    if stated.normalize:
+        modules.append((f"{len(modules)}_Normalize", "Normalize"))
+    _write_json(
+        folder / "modules.json",
+        [
+            {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for place, (path, kind) in enumerate(modules)
+        ],
+    )
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": stated.max_length, "do_lower_case": False})
+    flags = {key: name == stated.pooling for key, name in _MODES.items()}
+    _write_json(
+        folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **flags, "include_prompt": True}
+    )
+    for place, spec in enumerate(stated.projections):
+        _write_dense(folder / f"{place + 2}_Dense", spec, stated.weights, place)
+    prompt = {"prompts": {"default": stated.prompt}, "default_prompt_name": "default"} if stated.prompt else {}
+    _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine", **prompt})
+
+
+def _write_dense(place: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor], number: int) -> None:
+    from safetensors.torch import save_file
+
+    names = {kind: name for name, kind in _ACTIVATIONS.items()}
+    module = "linear" if spec["activation"] == "identity" else "activation"
+    _write_json(
+        place / "config.json",
+        {
+            "in_features": spec["in_features"],
+            "out_features": spec["out_features"],
+            "bias": spec["bias"],
+            "activation_function": f"torch.nn.modules.{module}.{names[spec['activation']]}",
+        },
+    )
+    prefix = f"{number}.0."
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    save_file({f"linear.{name}": value.contiguous() for name, value in own.items()}, place / "model.safetensors")
+
+
+def _width(folder: Path) -> int:
+    from transformers import AutoConfig
+
+    from warmstart.backbones.classifier import trunk_width
+
+    return trunk_width(AutoConfig.from_pretrained(folder))
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(values, indent=2) + "\n")

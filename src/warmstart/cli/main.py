@@ -38,13 +38,17 @@ def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], No
         from warmstart.cli import show
         from warmstart.cli.console import ConsoleReporter
         from warmstart.core.progress import use_reporter
+        from warmstart.verbs.processes import is_follower
 
-        use_reporter(ConsoleReporter())
+        if not is_follower():
+            use_reporter(ConsoleReporter())
         if values.pop("scorecard", False):  # advise --scorecard: another question, with an answer of another kind
             told = importlib.import_module("warmstart.verbs.scorecard").scorecard(cache_dir=values["cache_dir"])
             answer = "scorecard"
         else:
             told, answer = getattr(importlib.import_module(module), name)(**values), name
+        if is_follower():
+            return
         if as_json:
             sys.stdout.write(told.to_json() + "\n")
         else:
@@ -64,6 +68,18 @@ _VERBS: tuple[tuple[str, type[Any], str], ...] = (
 )
 for _name, _options, _text in _VERBS:
     app.command(_name)(command(_options, _runner(f"warmstart.verbs.{_name}", _name), _text))
+
+_CONTRAST: tuple[tuple[str, type[Any], str], ...] = (
+    ("sentences", o.ContrastSentencesOptions, "Train a sentence encoder on pairs, triplets or labelled groups."),
+)
+_contrast = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train encoders by contrast: what belongs together is drawn together.",
+)
+for _name, _options, _text in _CONTRAST:
+    _contrast.command(_name)(command(_options, _runner("warmstart.verbs.contrast", f"contrast_{_name}"), _text))
+app.add_typer(_contrast, name="contrast")
 
 
 def _version(value: bool) -> None:

@@ -25,8 +25,8 @@ _INTRODUCTION = """\
 
 <!-- Made by `python -m warmstart.cli.reference docs/cli.md`; edits by hand are lost. -->
 
-Every command below is also a Python function of the same name in `warmstart.verbs`; its keyword arguments are the
-options, with underscores for dashes.
+Every command below is also a Python function, such as `warmstart.adapt` and `warmstart.contrast_sentences`; its keyword
+arguments are the options, with underscores for dashes.
 
 - Sizes (`--train-size`, `--test-size`, `--validation-size`) are counts from 1 on, and fractions below 1.
 - Results go to standard output, progress and warnings to standard error.
@@ -36,6 +36,9 @@ options, with underscores for dashes.
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
 _HEADINGS = {
     "DataOptions": "Data",
+    "PairDataOptions": "Data",
+    "ContrastTrainOptions": "Training",
+    "MiningOptions": "Hard negatives",
     "ModelOptions": "Model",
     "LoadOptions": "Model",
     "TrainOptions": "Training",
@@ -46,10 +49,20 @@ _HEADINGS = {
 
 def render() -> str:
     """The whole page, as Markdown."""
-    group: Any = typer.main.get_command(app)
-    parts = [_INTRODUCTION, _contents(list(group.commands))]
-    parts += [_command(name, command) for name, command in group.commands.items()]
+    commands = dict(all_commands())
+    parts = [_INTRODUCTION, _contents(list(commands)), *(_command(*item) for item in commands.items())]
     return "\n".join(parts)
+
+
+def all_commands() -> Iterator[tuple[str, Any]]:
+    """Every command by its full name; of a group, its members."""
+    top: Any = typer.main.get_command(app)
+    for name, command in top.commands.items():
+        members = getattr(command, "commands", None)
+        if members is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {member}", found) for member, found in members.items())
 
 
 def main(arguments: list[str]) -> int:
@@ -69,12 +82,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _contents(names: list[str]) -> str:
-    return "\n".join(f"- [`warmstart {name}`](#warmstart-{name})" for name in names) + "\n"
+    return "\n".join(f"- [`warmstart {name}`](#warmstart-{name.replace(' ', '-')})" for name in names) + "\n"
 
 
 def _command(name: str, command: Any) -> str:
     """One command: what it does, how it is called, and its options by theme."""
-    kind = getattr(o, f"{name.capitalize()}Options")
+    kind = getattr(o, f"{name.title().replace(' ', '')}Options")
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
     arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]

@@ -10,6 +10,7 @@ from rich.table import Table
 from warmstart.cli.console import output
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
+from warmstart.report.contrast import score_rows
 from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from warmstart.core.records import GroupRow, RunRecord
     from warmstart.verbs.adapt import AdaptResult
     from warmstart.verbs.compare import CompareResult
+    from warmstart.verbs.contrast import ContrastResult
     from warmstart.verbs.groups import GroupTable
     from warmstart.verbs.predict import PredictSummary
     from warmstart.verbs.push import PushSummary
@@ -63,6 +65,26 @@ def show_compare(result: CompareResult, verbose: bool) -> None:
                 output.print(_groups(run.groups, f"{formats.strategy_name(run.strategy)}: parameter → group → rate"))
     for line in result.record.advice:
         output.print(f"• {escape(line)}")
+    output.print(f"Report: {escape(result.report)}")
+
+
+def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
+    """Recalls before and after, alarms, advice, and where the report is."""
+    record = result.record
+    title = f"{record.after.queries:,} test queries among {record.after.candidates:,} candidates"
+    table = Table("", "recall@1 %", "recall@10 %", "mean reciprocal rank", title=title)
+    for row in score_rows(record):
+        found = row.scores
+        recalls = [formats.interval_percent(found.recall_at_1), formats.interval_percent(found.recall_at_10)]
+        table.add_row(row.name, *(escape(text) for text in recalls), f"{found.reciprocal_rank.value:.3f}")
+    output.print(table)
+    if verbose and record.groups:
+        output.print(_groups(record.groups, "parameter → group → rate"))
+    for alarm in record.alarms:
+        output.print(f"[yellow]• At step {alarm.step} {escape(alarm.message)}. {escape(alarm.advice)}[/yellow]")
+    for line in record.advice:
+        output.print(f"• {escape(line)}")
+    output.print(f"Result: {escape(result.output_dir)}")
     output.print(f"Report: {escape(result.report)}")
 
 

@@ -67,3 +67,7 @@ class DataError(UserError):
 
 class StrategyNotPossibleError(UserError):
     """A strategy cannot work with this model or data; `compare` skips it and says why."""
+
+
+class ContrastError(WarmstartError):
+    """No contrastive loss can be made of a batch: not finite, nothing to tell apart, or nothing to find."""

@@ -283,6 +283,98 @@ class AdviseOptions(TrainOptions, LoadOptions, DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairDataOptions:
+    """Where the pairs are and what their columns mean."""
+
+    data: str = required("CSV, TSV, JSONL or Parquet file, `datasets` name, or sample:reviews.")
+    anchor_column: str | None = option(None, "Column with the first text of a pair, or with the texts of groups.")
+    positive_column: str | None = option(None, "Column with the text that belongs to it.")
+    negative_column: str | None = option(None, "Column with a text that does not belong to it, for triplets.")
+    label_column: str | None = option(None, "Column whose values make groups: texts that share one belong together.")
+    train_size: float | None = option(
+        None, "Pairs to learn from: a count, or a fraction below 1. Default: all that --test-size leaves."
+    )
+    test_size: float = option(0.1, "Pairs to judge by: a count, or a fraction below 1.")
+    validation_size: float = option(0.1, "Pairs kept for choosing the checkpoint: a count, or a fraction below 1.")
+    drop_invalid: bool = option(False, "Leave out rows with an empty text; they are counted.")
+    seed: int = option(42, "Seed of the splits, the batches and the training.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastTrainOptions:
+    """How to train by contrast."""
+
+    learning_rate: float = option(5e-5, "Peak rate of the last group of layers.")
+    layer_decay: float = option(0.9, "Each group's rate is this times the rate of the group above it (0 to 1].")
+    head_learning_rate: float = option(1e-3, "Peak rate of a learnt temperature.")
+    group_rates: str | None = option(
+        None, "Peak rates of some groups, as `warmstart groups` names them: embeddings=1e-6,layer.0=1e-5."
+    )
+    unfreeze: str = option(
+        "all",
+        "When groups open: all from the start, stages (equal, last to first), plateau, or fractions of training: "
+        "layer.5=0,layer.4=0.3.",
+    )
+    unfreeze_patience: int = option(1, "Evaluations without a better score after which a plateau opens a group.")
+    num_train_epochs: float = option(1.0, "Passes over the training pairs.")
+    max_steps: int | None = option(None, "Optimizer steps, instead of --num-train-epochs.")
+    per_device_train_batch_size: int = option(
+        128, "Pairs per step and process: the pool in which each anchor looks for its positive."
+    )
+    mini_batch_size: int = option(
+        32, "Rows of one forward pass. Memory grows with it, not with the batch (gradient caching)."
+    )
+    temperature: float = option(0.05, "What cosines are divided by. Lower looks at the hardest negatives only.")
+    learn_temperature: bool = option(False, "Train the temperature, between 0.01 and 1.")
+    direction: str = option(
+        "symmetric",
+        "Who looks for whom: anchors for positives, positives for anchors, or both.",
+        choices=("forward", "backward", "symmetric"),
+    )
+    weight_decay: float = option(0.01, "Decoupled weight decay; never on norms, biases and the temperature.")
+    warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
+    early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
+    evaluations: int = option(5, "How often to judge by the validation pairs, and to keep a checkpoint.")
+    bf16: str = option(
+        "auto",
+        "bfloat16 autocast: auto uses it where this machine is faster with it.",
+        choices=("auto", "true", "false"),
+    )
+    lora: bool = option(False, "Train LoRA adapters only, and merge them into the result.")
+    r: int = option(8, "LoRA rank.")
+    lora_alpha: int = option(16, "LoRA scaling numerator.")
+    lora_dropout: float = option(0.05, "LoRA dropout.")
+    target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
+    report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
+    time_budget: float | None = option(
+        None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningOptions:
+    """Hard negatives, searched for with the model as it is before training."""
+
+    num_negatives: int = option(0, "Hard negatives of each anchor, from the training rows' own candidates. 0: none.")
+    range_min: int = option(10, "How many of the nearest candidates are passed over: likely unlabelled answers.")
+    range_max: int = option(100, "How far down the list of nearest candidates is looked.")
+    absolute_margin: float | None = option(None, "A negative scores at least this much below the positive.")
+    relative_margin: float | None = option(0.05, "A negative scores at most (1 − this) of the positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSentencesOptions(OutputOptions, MiningOptions, ContrastTrainOptions, ModelOptions, PairDataOptions):
+    """Options of `contrast sentences`."""
+
+    matryoshka_dims: str | None = option(
+        None, "Shorter vectors to train for as well, comma-separated: 256,128,64 (Matryoshka)."
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Options of `predict`."""
 
@@ -406,6 +498,10 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "unfreeze_patience": (0, float("inf"), "at least 1"),
     "r": (0, float("inf"), "at least 1"),
     "lora_alpha": (0, float("inf"), "above 0"),
+    "mini_batch_size": (0, float("inf"), "at least 1"),
+    "temperature": (0, 100, "above 0 and at most 100"),
+    "evaluations": (0, float("inf"), "at least 1"),
+    "range_max": (0, float("inf"), "at least 1"),
     "batch_size": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "seeds": (0, 100, "between 1 and 100"),
@@ -413,6 +509,10 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {
     "weight_decay": (float("inf"), "0 or more"),
+    "num_negatives": (float("inf"), "0 or more"),
+    "range_min": (float("inf"), "0 or more"),
+    "absolute_margin": (2.0, "at least 0 and below 2"),
+    "relative_margin": (1.0, "at least 0 and below 1"),
     "l2_sp": (float("inf"), "0 or more"),
     "ema_decay": (1.0, "at least 0 and below 1"),
     "wise_alpha": (1.0000001, "from 0 to 1"),

@@ -82,10 +82,10 @@ def render_report(record: RunRecord) -> str:
     ordered = by_accuracy(rows)
     edge = floor.accuracy.value if floor is not None and floor.accuracy is not None else None
     run = scored_run(record)
-    environment = _environment()
-    return environment.get_template("report.html.j2").render(
+    made = environment()
+    return made.get_template("report.html.j2").render(
         record=record,
-        css=Markup(environment.get_template("report.css").render()),  # noqa: S704 - our own file
+        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         verdict=give_verdict(record, rows),
         rows=ordered,
         seeds=max((row.seeds for row in rows), default=0),
@@ -104,7 +104,8 @@ def render_report(record: RunRecord) -> str:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, with the filters that give numbers their looks."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("warmstart.report", "."),
         autoescape=jinja2.select_autoescape(enabled_extensions=("j2",), default=True),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from warmstart.backbones.classifier import Classifier
 
 _DROPOUT = nn.functional.dropout
 _LEVELS = 2**16
@@ -33,25 +34,24 @@ def dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool
 
 
 @contextlib.contextmanager
-def quick_steps(model: Any, device: torch.device) -> Iterator[None]:
+def quick_steps(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Within it, training a model on a CPU uses the quicker ways; elsewhere nothing changes.
 
     Args:
-        model: a `Classifier`, or one wrapped by peft.
+        model: a `Classifier`, or a model that holds some.
         device: where it is trained.
     """
     if device.type != "cpu":
         yield
         return
-    classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
-    trunk = classifier.backbone
-    switched = trunk._supports_sdpa and trunk.config._attn_implementation == "sdpa"
-    if switched:
+    trunks = [module.backbone for module in model.modules() if isinstance(module, Classifier)]
+    switched = [trunk for trunk in trunks if trunk._supports_sdpa and trunk.config._attn_implementation == "sdpa"]
+    for trunk in switched:
         trunk.set_attn_implementation("eager")
     nn.functional.dropout = dropout  # type: ignore[assignment]
     try:
         yield
     finally:
         nn.functional.dropout = _DROPOUT
-        if switched:
+        for trunk in switched:
             trunk.set_attn_implementation("sdpa")

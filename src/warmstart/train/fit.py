@@ -43,10 +43,15 @@ def fit(model: nn.Module, args: TrainingArguments, job: TrainJob, patience: int 
         SettingError: when gradient checkpointing is asked for and the model cannot do it.
         WarmstartError: when the loss stops being finite.
     """
+    return run(WarmstartTrainer(model, args, job, patience), model)
+
+
+def run(trainer: WarmstartTrainer, model: nn.Module) -> Trained:
+    """`fit`, with a trainer that is already made for the model."""
+    args, job = trainer.args, trainer.job
     folder = Path(str(args.output_dir))
     if args.should_save:
         drop_broken(folder)
-    trainer = WarmstartTrainer(model, args, job, patience)
     checkpoint = last_complete(folder)
     if not _ended(checkpoint, job, trainer):
         trainer.begin(None if checkpoint is None else checkpoint.path)

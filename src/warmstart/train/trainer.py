@@ -78,7 +78,7 @@ class WarmstartTrainer(Trainer):
         self._first_steps: tuple[int | None, ...] = ()
         folder = Path(str(args.output_dir))
         self._caches = TrunkCaches(
-            job, inner_classifier(model), folder, args.process_index, recomputes=self._recomputes
+            job, self.trained_module(model), folder, args.process_index, recomputes=self._recomputes
         )
         head = {name for group in job.groups if group.name == "head" for name in group.parameters}
         self._anchor = Anchor(model, job.rates.l2_sp, head)
@@ -86,6 +86,10 @@ class WarmstartTrainer(Trainer):
         self.plain_score: float | None = None  # of the chosen checkpoint without the average
         self._closed: tuple[int, ...] | None = None
         self._share_of_row = 0.0  # what one row counts in the step under way, times the passes of the step
+
+    def trained_module(self, model: nn.Module) -> nn.Module:
+        """What a model is inside of its wrappers: here a `Classifier`."""
+        return inner_classifier(model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """One optimizer group per layer group; see `optimizer_groups`."""
@@ -250,6 +254,10 @@ class WarmstartTrainer(Trainer):
         around = partial(self._caches.around, "validation") if rows is self.job.validation else None
         return forward(inner, rows.inputs, device=self.args.device, around=around).logits
 
+    def _validation_score(self) -> float:
+        """The selection metric on the validation rows, with the weights as they are."""
+        return selection_value(self.job.metric, self._logits(self.job.validation), self.job.validation.labels)
+
     def _lean(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Up to one standard error of the score in favour of late checkpoints, by the share of training that is done.
 
@@ -309,9 +317,7 @@ class WarmstartTrainer(Trainer):
         super()._load_best_model()
         best = self.state.best_model_checkpoint
         if self._average and best is not None:
-            self.plain_score = selection_value(
-                self.job.metric, self._logits(self.job.validation), self.job.validation.labels
-            )
+            self.plain_score = self._validation_score()
             self._average.load(Path(best))
             self._average.put_in()
 

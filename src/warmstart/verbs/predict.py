@@ -129,7 +129,13 @@ def read_record(folder: Path) -> RunRecord:
     if not path.is_file():
         raise ResultError(f"{folder} is not a result of warmstart: there is no {RESULTS} in it.")
     try:
-        return RunRecord.from_json(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if str(values.get("verb", "")).startswith("contrast"):
+            raise ResultError(
+                f"{folder} is a result of `{values['verb']}`, which makes vectors and knows no labels: adapt it first, "
+                f"with `warmstart adapt --model {folder}`."
+            )
+        return RunRecord.from_dict(values)
     except (ValueError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ResultError(f"{path} cannot be read: {error}.") from error
 

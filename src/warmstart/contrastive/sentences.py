@@ -1,0 +1,213 @@
+"""Sentence embeddings from pairs, triplets and labelled groups: a batch → (anchors, positives and hard negatives)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from peft import PeftModel
+
+from warmstart.backbones.classifier import Classifier
+from warmstart.backbones.embed import best_device, forward
+from warmstart.backbones.groups import group_rows
+from warmstart.backbones.load import Backbone
+from warmstart.backbones.text_inputs import Preprocessor
+from warmstart.contrastive.batches import PairBatches, PairRows
+from warmstart.contrastive.info_nce import Direction
+from warmstart.contrastive.mining import MiningPlan, mine
+from warmstart.contrastive.pair_loss import PairLoss
+from warmstart.contrastive.ranking import score_ranks
+from warmstart.contrastive.settings import ContrastSettings
+from warmstart.contrastive.towers import Towers, tower_groups
+from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
+from warmstart.core.clock import Clock
+from warmstart.core.contrast import Alarm, ContrastPoint, RankScores
+from warmstart.core.records import GroupRow
+from warmstart.data.duplicates import fold, numbered
+from warmstart.data.pairs import Pairs, Questions
+from warmstart.neighbours.faiss_index import FaissIndex
+from warmstart.train.fit import run
+from warmstart.train.job import LossPlan, Rows
+from warmstart.train.lora import merge
+from warmstart.train.rates import group_rates
+
+NAME = "text"
+
+
+@dataclass(frozen=True)
+class ContrastOutcome:
+    """What a training gives: the encoder, and how it came about."""
+
+    encoder: Classifier
+    history: tuple[ContrastPoint, ...]
+    groups: tuple[GroupRow, ...]
+    alarms: tuple[Alarm, ...]
+    steps: int
+    processes: int
+    note: str
+
+
+class Judge:
+    """Ranks the queries of a split with an encoder; the texts are encoded into tokens once.
+
+    Args:
+        asked: the split.
+        preprocessor: the tokenizer.
+    """
+
+    def __init__(self, asked: Questions, preprocessor: Preprocessor) -> None:
+        self._asked = asked
+        self._queries = preprocessor.encode({"text": asked.queries})
+        self._candidates = preprocessor.encode({"text": asked.candidates})
+
+    def rows(self) -> Rows:
+        """The candidates as rows, for what estimates how long ranking takes."""
+        return Rows(self._candidates, np.zeros(len(self._candidates), dtype=np.int64))
+
+    def __call__(self, encoder: Classifier, dimensions: int | None = None) -> RankScores:
+        """Scores with whole vectors, or with their first dimensions."""
+        sides = (self._queries, self._candidates)
+        first, second = (forward(encoder, inputs).features[:, :dimensions] for inputs in sides)
+        return score_ranks(first, second, self._asked.positives, own=self._asked.own)
+
+
+def pair_rows(pairs: Pairs, preprocessor: Preprocessor, part_rows: int) -> PairRows:
+    """Pairs as rows to train on."""
+    sides = [preprocessor.encode({"text": texts}) for texts in (pairs.anchors, pairs.positives, *pairs.negatives)]
+    candidates = np.stack([pairs.positive_ids, *pairs.negative_ids])
+    return PairRows(sides, pairs.anchor_ids, candidates, pairs.known(), part_rows)
+
+
+def with_hard_negatives(pairs: Pairs, backbone: Backbone, plan: MiningPlan, seed: int) -> Pairs:
+    """The pairs that have hard negatives among the candidates of all pairs, with them; found with the model as it is.
+
+    Nothing that has the content of any positive of the anchor is taken.
+    """
+    first = np.unique(pairs.positive_ids if not pairs.labelled else _contents(pairs), return_index=True)[1]
+    texts = [pairs.positives[place] for place in first.tolist()]
+    ids = pairs.positive_ids[first]
+    encode = backbone.preprocessor.encode
+    vectors, queries, answers = (
+        _unit(forward(backbone.encoder, encode({"text": rows})).features)
+        for rows in (texts, pairs.anchors, pairs.positives)
+    )
+    index = FaissIndex(vectors.shape[1])
+    index.add(np.arange(len(texts)), vectors)
+    known = pairs.known()
+    own = [
+        np.flatnonzero(np.isin(ids, known.get(anchor, positive)))
+        for anchor, positive in zip(pairs.anchor_ids.tolist(), pairs.positive_ids.tolist(), strict=True)
+    ]
+    scores = (queries * answers).sum(1)
+    found = mine(index, queries, scores, [frozenset(places.tolist()) for places in own], plan, seed)
+    rows = found.complete()
+    kept = pairs.take(rows)
+    columns = [found.ids[rows, number] for number in range(plan.num_negatives)]
+    return replace(
+        kept,
+        negatives=(*kept.negatives, *(tuple(texts[place] for place in column.tolist()) for column in columns)),
+        negative_ids=(*kept.negative_ids, *(ids[column] for column in columns)),
+    )
+
+
+def check_training(backbone: Backbone, rows: int, settings: ContrastSettings, world: int) -> None:
+    """Find the mistakes that only a loaded model and a number of rows show, before anything is written.
+
+    Raises:
+        SettingError: rates or openings for groups, or LoRA for modules, that the model does not have; or too few pairs
+            in a batch.
+    """
+    towers = Towers({NAME: settings.adapted(copy.deepcopy(backbone.encoder))}, settings.temperature())
+    groups = tower_groups(towers)
+    group_rates(groups, settings.rates)
+    settings.rates.unfreezing.fractions(groups)
+    PairBatches(rows, settings.options.per_device_train_batch_size * world, settings.seed, 0, world)
+
+
+def train_sentences(
+    backbone: Backbone,
+    pairs: Pairs,
+    validation: Questions,
+    settings: ContrastSettings,
+    *,
+    dimensions: tuple[int, ...],
+    work: Path,
+    clock: Clock,
+    reserve: float,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> ContrastOutcome:
+    """Train a copy of the backbone's encoder on pairs.
+
+    Args:
+        backbone: the model to start from.
+        pairs: to learn from.
+        validation: what checkpoints are chosen by.
+        settings: how.
+        dimensions: shorter vectors to train for as well.
+        work: folder of the checkpoints; what is there already is gone on from.
+        clock: seconds spent and left.
+        reserve: seconds to keep for what follows.
+        progress: told after every step.
+
+    Raises:
+        SettingError: settings do not fit the model or the number of rows.
+        ContrastError: training diverged.
+    """
+    device = best_device()
+    encoder = copy.deepcopy(backbone.encoder)
+    encoder.requires_grad_(requires_grad=True)
+    torch.manual_seed(settings.seed)
+    towers = Towers({NAME: settings.adapted(encoder)}, settings.temperature())
+    rows = pair_rows(pairs, backbone.preprocessor, settings.options.mini_batch_size)
+    score = Judge(validation, backbone.preprocessor)
+    args = settings.arguments(work, len(rows), device)
+    groups = tower_groups(towers)
+    table = group_rows(
+        towers,
+        groups,
+        group_rates(groups, settings.rates),
+        settings.rates.weight_decay,
+        settings.rates.unfreezing.fractions(groups),
+    )
+    job = ContrastJob(
+        train=rows,
+        validation=score.rows(),
+        groups=groups,
+        rates=settings.rates,
+        loss=LossPlan(),
+        metric="reciprocal_rank",
+        clock=clock,
+        reserve=reserve,
+        progress=progress,
+        fixed_statistics=True,
+        sides=(NAME,) * (2 + len(pairs.negatives)),
+        pair_loss=PairLoss(cast("Direction", settings.options.direction), dimensions, gather=args.world_size > 1),
+        score=lambda model: score(model.encoder(NAME)),
+        start_rank=score(backbone.encoder).geometry.effective_rank,
+    )
+    trainer = ContrastTrainer(towers, args, job, settings.options.early_stopping_patience)
+    trained = run(trainer, towers)
+    found = towers.encoders[NAME]
+    plain = merge(found) if isinstance(found, PeftModel) else towers.encoder(NAME)
+    return ContrastOutcome(
+        encoder=plain.float().cpu().eval(),
+        history=trainer.course(),
+        groups=table,
+        alarms=trainer.alarms(),
+        steps=trained.steps,
+        processes=args.world_size,
+        note=trained.note,
+    )
+
+
+def _contents(pairs: Pairs) -> np.ndarray:
+    return numbered(map(fold, pairs.positives))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -1,0 +1,108 @@
+"""A contrastive run as one self-contained HTML page, and as a model card; from its record alone.
+
+The charts are `contrast_plots`; looks are left to `contrast.html.j2` and `report.css`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from warmstart.core.contrast import ContrastRecord, RankScores
+from warmstart.core.records import Interval
+from warmstart.report import contrast_plots
+from warmstart.report.card import plain
+from warmstart.report.front_matter import front_matter
+from warmstart.report.html import environment
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One line of the comparison: what was ranked with, and how well."""
+
+    name: str
+    scores: RankScores
+
+
+def render_contrast(record: ContrastRecord) -> str:
+    """The page that shows a run: verdict, before and after, course, groups, data, model, and how to repeat it.
+
+    Returns:
+        An HTML document without scripts or outside references; every text in it is escaped.
+    """
+    made = environment()
+    return made.get_template("contrast.html.j2").render(
+        record=record,
+        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
+        headline=headline(record),
+        better=verdict(record),
+        rows=score_rows(record),
+        training=_markup(contrast_plots.training(record.history, "training")),
+        vectors=_markup(contrast_plots.vectors(record.history, "vectors")),
+    )
+
+
+def score_rows(record: ContrastRecord) -> list[ScoreRow]:
+    """Before, after, and after with shorter vectors."""
+    rows = [ScoreRow("before", record.before), ScoreRow("after", record.after)]
+    return rows + [ScoreRow(f"after, {d} dimensions", scores) for d, scores in record.by_dimension.items()]
+
+
+def verdict(record: ContrastRecord) -> str:
+    """Say "good", "bad" or "mixed": whether the interval after lies above, below, or across the value before."""
+    before, after = record.before.reciprocal_rank, record.after.reciprocal_rank
+    if after.low > before.value:
+        return "good"
+    return "bad" if after.high < before.value else "mixed"
+
+
+def headline(record: ContrastRecord) -> str:
+    """What came of it, in one line."""
+    before, after = record.before.recall_at_10, record.after.recall_at_10
+    change = {"good": "rose", "bad": "fell", "mixed": "went"}[verdict(record)]
+    return f"Recall@10 {change} from {_percent(before)} to {_percent(after)} %"
+
+
+def render_contrast_card(record: ContrastRecord, name: str) -> str:
+    """The model card as Markdown with a YAML head, in the form that sentence-transformers' models have on the Hub."""
+    head = front_matter(
+        {
+            "library_name": "sentence-transformers",
+            "pipeline_tag": "sentence-similarity",
+            "tags": ["sentence-transformers", "feature-extraction", "sentence-similarity", "warmstart"],
+        }
+    )
+    lines = [
+        head,
+        f"# {plain(name)}",
+        "",
+        f"{plain(record.backbone.name)}, trained by contrast on {record.data.sizes['train']:,} pairs of "
+        f"{plain(record.data.source)}.",
+        "",
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        'model = SentenceTransformer("this folder")',
+        'vectors = model.encode(["a text", "another"])',
+        "```",
+        "",
+        f"## On {record.after.queries:,} test queries among {record.after.candidates:,} candidates",
+        "",
+        "| | recall@1, % | recall@10, % | mean reciprocal rank |",
+        "|---|---|---|---|",
+    ]
+    for row in score_rows(record):
+        found = row.scores
+        cells = [_percent(found.recall_at_1), _percent(found.recall_at_10), f"{found.reciprocal_rank.value:.3f}"]
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    lines += ["", "## How", "", f"`{record.command}`", ""]
+    return "\n".join(lines)
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f}"
+
+
+def _markup(drawing: str | None) -> Markup | None:
+    return Markup(drawing) if drawing is not None else None  # noqa: S704 - drawn by us, its texts are escaped
