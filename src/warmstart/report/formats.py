@@ -21,7 +21,7 @@ _STRATEGIES = {
     "progressive": "Progressive unfreezing",
     "lora": "LoRA",
     "scratch": "Training from scratch",
-    "none": "None",
+    "none": "None of the strategies",
 }
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss"}
 
