@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -40,6 +41,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reviews(tmp_path: Path) -> Path:
     """120 rows of three kinds."""
     return write_rows(tmp_path / "reviews.csv", 120)
+
+
+LLAMA_70B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def llama_70b(tmp_path: Path) -> Path:
+    """The configuration of a model of seventy billion parameters, without weights."""
+    path = tmp_path / "llama-70b.json"
+    path.write_text(json.dumps(LLAMA_70B))
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from tiny import TINY
 
 from warmstart.backbones.outline import is_outline, read_outline
 from warmstart.core.errors import ModelError
-
-LLAMA_70B = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 8192,
-    "intermediate_size": 28672,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-    "dtype": "bfloat16",
-}
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta_v2", "llama", "gemma3", "vit", "convnext", "efficientnet_lite"])
@@ -40,18 +26,16 @@ def test_counts_what_a_real_model_has(name: str, tmp_path: Path) -> None:
     assert {p.device for p in found.trunk.parameters()} == {torch.device("meta")}
 
 
-def test_seventy_billion_parameters_without_weights(tmp_path: Path) -> None:
-    path = tmp_path / "llama-70b.json"
-    path.write_text(json.dumps(LLAMA_70B))
-    assert is_outline(str(path))
-    found = read_outline(str(path))
+def test_seventy_billion_parameters_without_weights(llama_70b: Path) -> None:
+    assert is_outline(str(llama_70b))
+    found = read_outline(str(llama_70b))
     per_layer = 8192 * (8192 + 2 * 1024 + 8192) + 3 * 8192 * 28672 + 2 * 8192
     assert found.parameters == 80 * per_layer + 128256 * 8192 + 8192
     assert found.stored_bytes == 2 * found.parameters
     assert (found.layers, found.hidden, found.heads, found.inner, found.tokens) == (80, 8192, 64, 28672, 256)
-    assert read_outline(str(path), max_length=1000).tokens == 1000
+    assert read_outline(str(llama_70b), max_length=1000).tokens == 1000
     with pytest.raises(ModelError, match="at most 131072"):
-        read_outline(str(path), max_length=200_000)
+        read_outline(str(llama_70b), max_length=200_000)
 
 
 def test_a_folder_with_weights_is_no_outline(tiny_model: Path, tmp_path: Path) -> None:

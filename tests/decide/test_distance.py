@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from warmstart.core.errors import DataError
+from warmstart.core.metrics import unit_rows
 from warmstart.decide.distance import (
     channel_gap,
     colour_gap,
@@ -17,7 +18,6 @@ from warmstart.decide.distance import (
     pixel_histogram,
     proxy_a_distance,
     scaled,
-    unit_rows,
 )
 
 

@@ -23,31 +23,11 @@ from warmstart.verbs.domain import scrambled_pictures, scrambled_texts, token_co
 from warmstart.verbs.ledger import ledger_path, read_ledger
 from warmstart.verbs.pilots import Length, arrangement, length_that_fits
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 8192,
-    "intermediate_size": 28672,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-    "dtype": "bfloat16",
-}
-
 
 @pytest.fixture
 def given(tiny_model: Path, reviews: Path, tmp_path: Path) -> dict[str, str]:
     other = write_rows(tmp_path / "other.csv", 64, seed=5, kinds=("tool", "animal"))
     return {"data": str(reviews), "label_column": "kind", "model": str(tiny_model), "reference_data": str(other)}
-
-
-@pytest.fixture
-def outline(tmp_path: Path) -> Path:
-    path = tmp_path / "llama-70b.json"
-    path.write_text(json.dumps(CONFIG))
-    return path
 
 
 def command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -189,9 +169,9 @@ def test_several_models_are_ranked(
 
 
 def test_seventy_billion_parameters_without_weights(
-    given: dict[str, str], outline: Path, capsys: pytest.CaptureFixture[str]
+    given: dict[str, str], llama_70b: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = warmstart.advise(data=given["data"], label_column="kind", model=str(outline), device_memory="24GB")
+    plan = warmstart.advise(data=given["data"], label_column="kind", model=str(llama_70b), device_memory="24GB")
     assert plan.strategy == "none"
     assert plan.evidence.parameters == 69_503_033_344
     assert plan.evidence.effort == "rules"
@@ -204,7 +184,7 @@ def test_seventy_billion_parameters_without_weights(
             "--label-column",
             "kind",
             "--model",
-            str(outline),
+            str(llama_70b),
             "--device-memory",
             "1TB",
         ],
@@ -371,13 +351,13 @@ def test_wrong_input_is_one_line_and_exit_code_two(
     more: list[str],
     words: list[str],
     given: dict[str, str],
-    outline: Path,
+    llama_70b: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text('{"model_type": "llama", "hidden_size": "wide"}')
-    named = {"OUTLINE": str(outline), "BROKEN": str(broken)}
+    named = {"OUTLINE": str(llama_70b), "BROKEN": str(broken)}
     model = [] if "--model" in more else ["--model", given["model"]]
     code, out, err = command(
         [

@@ -41,6 +41,7 @@ _HEADINGS = {
     "MiningOptions": "Hard negatives",
     "ModelOptions": "Model",
     "LoadOptions": "Model",
+    "LoraOptions": "LoRA",
     "TrainOptions": "Training",
     "ReferenceOptions": "Forgetting",
     "OutputOptions": "Output",

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.contrastive.gather import gather_rows
+from warmstart.contrastive.masks import known_positives, same
 from warmstart.core.errors import SettingError
 from warmstart.train.job import Rows
 
@@ -65,11 +66,8 @@ class PairRows(Rows):
         """
         flat = candidates.reshape(-1)
         pool = gather_rows(flat) if gather else flat
-        exclude = candidates[0][:, None] == pool
-        for row, anchor in enumerate(anchors.tolist() if self.known else ()):
-            if anchor in self.known:
-                exclude[row] |= torch.isin(pool, self.known[anchor].to(pool.device))
-        return exclude
+        exclude = same(candidates[0], pool)
+        return exclude | known_positives(anchors.tolist(), pool, self.known) if self.known else exclude
 
 
 def _parts(inputs: Inputs, rows: np.ndarray, part_rows: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ def same(query_ids: Tensor, candidate_ids: Tensor) -> Tensor:
     return query_ids[:, None] == candidate_ids
 
 
-def known_positives(queries: Sequence[int], candidates: Tensor, known: Mapping[int, AbstractSet[int]]) -> Tensor:
+def known_positives(queries: Sequence[int], candidates: Tensor, known: Mapping[int, Tensor]) -> Tensor:
     """(queries, candidates), true where a candidate is any known positive of the query (an item the user took before).
 
     Args:
@@ -27,13 +26,8 @@ def known_positives(queries: Sequence[int], candidates: Tensor, known: Mapping[i
         candidates: (candidates,), ids.
         known: the ids of all known positives of each query; a query that is not there has none.
     """
-    none: frozenset[int] = frozenset()
-    ids = candidates.tolist()
-    rows = [[candidate in known.get(query, none) for candidate in ids] for query in queries]
-    return torch.tensor(rows, dtype=torch.bool, device=candidates.device).reshape(len(queries), len(ids))
-
-
-def content_ids(*columns: Sequence[object]) -> tuple[Tensor, ...]:
-    """Numbers for the values of some columns, (rows,) each; equal values have equal numbers in all of them."""
-    number: dict[object, int] = {}
-    return tuple(torch.tensor([number.setdefault(value, len(number)) for value in column]) for column in columns)
+    found = torch.zeros(len(queries), len(candidates), dtype=torch.bool, device=candidates.device)
+    for row, query in enumerate(queries):
+        if query in known:
+            found[row] = torch.isin(candidates, known[query].to(candidates.device))
+    return found

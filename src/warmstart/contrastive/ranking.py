@@ -11,6 +11,7 @@ import torch
 from warmstart.contrastive.diagnostics import geometry
 from warmstart.core.contrast import RankScores
 from warmstart.core.errors import ContrastError
+from warmstart.core.metrics import unit_rows
 from warmstart.core.statistics import bootstrap_interval, wilson_interval
 
 _SCORES = 1 << 24  # scores in memory at a time
@@ -55,7 +56,7 @@ def score_ranks(
     seed: int = 0,
 ) -> RankScores:
     """Recalls and mean reciprocal rank with 95 % intervals over the queries; the arguments are those of `ranks`."""
-    queries, candidates = _unit(queries), _unit(candidates)
+    queries, candidates = (unit_rows(side).astype(np.float32) for side in (queries, candidates))
     found = ranks(queries, candidates, positives, own)
     first = np.array([min(answers) for answers in positives])
     everything = torch.from_numpy(np.concatenate([queries, candidates]))
@@ -67,8 +68,3 @@ def score_ranks(
         reciprocal_rank=bootstrap_interval(1 / found, seed),
         geometry=geometry(torch.from_numpy(queries), torch.from_numpy(candidates[first]), everything),
     )
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, 1e-12), dtype=np.float32)

@@ -27,6 +27,7 @@ from warmstart.contrastive.towers import Towers, tower_groups
 from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import Alarm, ContrastPoint, RankScores
+from warmstart.core.metrics import unit_rows
 from warmstart.core.records import GroupRow
 from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
@@ -93,7 +94,7 @@ def with_hard_negatives(pairs: Pairs, backbone: Backbone, plan: MiningPlan, seed
     ids = pairs.positive_ids[first]
     encode = backbone.preprocessor.encode
     vectors, queries, answers = (
-        _unit(forward(backbone.encoder, encode({"text": rows})).features)
+        unit_rows(forward(backbone.encoder, encode({"text": rows})).features).astype(np.float32)
         for rows in (texts, pairs.anchors, pairs.positives)
     )
     index = FaissIndex(vectors.shape[1])
@@ -207,7 +208,3 @@ def train_sentences(
 
 def _contents(pairs: Pairs) -> np.ndarray:
     return numbered(map(fold, pairs.positives))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)

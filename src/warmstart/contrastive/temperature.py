@@ -65,7 +65,3 @@ class Temperature(nn.Module):
         """Put a learnt scale back between its bounds; to be called after every step of the optimizer."""
         if self.learnable:
             self.log_scale.clamp_(math.log(self.min_scale), math.log(self.max_scale))
-
-    def at_bound(self) -> bool:
-        """Whether a learnt scale stands at its highest value."""
-        return self.learnable and float(self.log_scale.detach().exp()) >= 0.999 * self.max_scale

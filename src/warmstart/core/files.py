@@ -21,6 +21,12 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def digests(folder: Path, apart_from: str) -> dict[str, str]:
+    """The digest of every file in a folder and below, by its path in the folder, but for one."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / apart_from)
+    return {str(path.relative_to(folder)): digest(path) for path in files}
+
+
 def digest(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:

@@ -22,6 +22,14 @@ TEMPERATURES = (0.05, 20.0)  # the bounds of `fit_temperature`
 _CHUNK = 2_000_000  # random numbers held at once by a bootstrap
 
 
+def unit_rows(rows: Floats) -> npt.NDArray[np.float64]:
+    """Rows of length one, which is what cosine looks at; rows of zeros stay zero."""
+    values = rows.astype(np.float64)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    result: npt.NDArray[np.float64] = values / np.where(length > 0, length, 1.0)
+    return result
+
+
 def log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
     """Log-probabilities over the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)

@@ -113,7 +113,17 @@ class ModelOptions(LoadOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class LoraOptions:
+    """Low-rank adapters."""
+
+    r: int = option(8, "LoRA rank.")
+    lora_alpha: int = option(16, "LoRA scaling numerator.")
+    lora_dropout: float = option(0.05, "LoRA dropout.")
+    target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(LoraOptions):
     """How to train. What is not given is chosen by the plan."""
 
     learning_rate: float | str | None = option(
@@ -168,10 +178,6 @@ class TrainOptions:
     augment: str = option(
         "auto", "Random crops and flips of training images (auto: on for images).", choices=("auto", "true", "false")
     )
-    r: int = option(8, "LoRA rank.")
-    lora_alpha: int = option(16, "LoRA scaling numerator.")
-    lora_dropout: float = option(0.05, "LoRA dropout.")
-    target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
     report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
     time_budget: float | None = option(
         None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."
@@ -203,11 +209,6 @@ class AdaptOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, 
     """Options of `adapt`."""
 
     strategy: str = option("auto", "How to adapt.", choices=("auto", *STRATEGIES))
-    soup: bool = option(
-        False,
-        "After fine_tune or progressive, train once more on all labelled rows, those for validation included, as far "
-        "as --time-budget allows, and average the weights of both (a model soup).",
-    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -301,7 +302,7 @@ class PairDataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastTrainOptions:
+class ContrastTrainOptions(LoraOptions):
     """How to train by contrast."""
 
     learning_rate: float = option(5e-5, "Peak rate of the last group of layers.")
@@ -341,10 +342,6 @@ class ContrastTrainOptions:
         choices=("auto", "true", "false"),
     )
     lora: bool = option(False, "Train LoRA adapters only, and merge them into the result.")
-    r: int = option(8, "LoRA rank.")
-    lora_alpha: int = option(16, "LoRA scaling numerator.")
-    lora_dropout: float = option(0.05, "LoRA dropout.")
-    target_modules: str = option("all-linear", "Modules that get LoRA, comma-separated, or all-linear.")
     report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
     time_budget: float | None = option(
         None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."

@@ -87,14 +87,6 @@ def frechet_distance(one: Floats, other: Floats, seed: int = 0) -> float:
     return float(gap @ gap + (a**2).sum() + (b**2).sum() - 2.0 * cross.sum())
 
 
-def unit_rows(features: Floats) -> Doubles:
-    """Rows of length one, which is what cosine, and so most heads, look at; rows of zeros stay zero."""
-    values = np.asarray(features, dtype=np.float64)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    found: Doubles = values / np.where(length > 0, length, 1.0)
-    return found
-
-
 def colour_gap(one: Floats, other: Floats) -> float:
     """How far the colours of one set must be moved to become those of the other, as a share of the whole range.
 

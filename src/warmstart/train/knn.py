@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.metrics import Floats, Ints
+from warmstart.core.metrics import Floats, Ints, unit_rows
 
 NEIGHBOURS = 10
 SHARPNESS = 0.07  # a neighbour's vote weighs exp(cosine / SHARPNESS): Wu et al. 2018 (arXiv 1805.01978), equation 8
@@ -42,7 +42,7 @@ def knn_predict(
     _check(train, labels, k)
     if queries.ndim != 2 or queries.shape[1] != train.shape[1]:
         raise DataError(f"queries of shape {queries.shape} do not fit features of shape {train.shape}")
-    return _vote_all(_unit(train), labels, _unit(queries), classes, k, None)
+    return _vote_all(_compact(train), labels, _compact(queries), classes, k, None)
 
 
 def knn_leave_one_out(
@@ -71,7 +71,7 @@ def knn_leave_one_out(
     member = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     if len(np.unique(member)) < 2:
         raise DataError("there is no other row or group to judge a row by", remedy="Give at least two.")
-    unit = _unit(features)
+    unit = _compact(features)
     return _vote_all(unit, labels, unit, classes, k, member.astype(np.int64))
 
 
@@ -107,10 +107,8 @@ def _vote(similarity: npt.NDArray[np.float32], labels: Ints, classes: int, k: in
     return result
 
 
-def _unit(rows: Floats) -> npt.NDArray[np.float32]:
-    """Rows of length one (rows of zeros stay zero), float32."""
-    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    return (rows / np.where(length > 0, length, 1.0)).astype(np.float32)
+def _compact(rows: Floats) -> npt.NDArray[np.float32]:
+    return unit_rows(rows).astype(np.float32)
 
 
 def _check(features: Floats, labels: Ints, k: int) -> None:

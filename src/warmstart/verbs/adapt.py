@@ -17,7 +17,6 @@ from warmstart.core.records import PairedDifference, Plan, Record, RunRecord
 from warmstart.core.statistics import paired_difference
 from warmstart.decide.choice import NONE
 from warmstart.strategies.linear_probe import set_head
-from warmstart.strategies.protocol import Settings
 from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
@@ -28,7 +27,6 @@ from warmstart.verbs.reference import add_reference, expected_seconds
 from warmstart.verbs.saving import save_result
 from warmstart.verbs.scoring import confident_mistakes, frozen_logits, keeps_plan
 from warmstart.verbs.situation import Situation, prepare
-from warmstart.verbs.soup import with_second
 from warmstart.verbs.strategies import Bench, Finished, check_strategies, run_strategy
 from warmstart.verbs.workspace import Workspace
 
@@ -66,16 +64,12 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     reporter().say(f"Plan: {plan.strategy}. {' '.join(plan.reasons[:1])}")
     if plan.strategy in TRAINED:
         add_reference(situation, options.reference_data, options.time_budget, options.seed)
-    bench = _bench(workspace, clock, situation, measured, options)
-    finished = _run(bench, measured, plan, options)
+    finished = _run(workspace, clock, situation, measured, plan, options)
     chosen = _choose(finished, plan, options.strategy, situation, measured)
     winner = finished[chosen]
-    if options.soup:
-        winner = with_second(bench, winner, _settings(chosen, situation, plan, options), workspace)
     if winner.outcome is None:
         workspace.abandon()
         raise StrategyNotPossibleError(winner.run.note)
-    finished[chosen] = winner
     record = _record(clock, situation, measured, plan, finished, chosen, options)
     reporter().say("Saving, and loading again in a new process …")
     name = Path(options.output_dir).name
@@ -99,11 +93,11 @@ def _plan(workspace: Workspace, clock: Clock, situation: Situation, measured: Me
     return plan
 
 
-def _bench(
-    workspace: Workspace, clock: Clock, situation: Situation, measured: Measured, options: AdaptOptions
-) -> Bench:
-    """What the strategies are run on."""
-    return Bench(
+def _run(
+    workspace: Workspace, clock: Clock, situation: Situation, measured: Measured, plan: Plan, options: AdaptOptions
+) -> dict[str, Finished]:
+    """Zero-shot and the probe, which cost next to nothing, and the planned strategy."""
+    bench = Bench(
         situation=situation,
         fit=situation.labelled.take(measured.fit),
         validation=situation.labelled.take(measured.validation),
@@ -112,22 +106,17 @@ def _bench(
         reserve=reserve_seconds(situation),
         stage=workspace.stage,
     )
-
-
-def _run(bench: Bench, measured: Measured, plan: Plan, options: AdaptOptions) -> dict[str, Finished]:
-    """Zero-shot and the probe, which cost next to nothing, and the planned strategy."""
     finished: dict[str, Finished] = {}
-    for name in dict.fromkeys(("zero_shot", "linear_probe", plan.strategy)):
+    names = dict.fromkeys(("zero_shot", "linear_probe", plan.strategy))
+    for name in names:
+        epochs = plan.settings.get("num_train_epochs") if name == plan.strategy else None
+        settings = settings_for(
+            name, situation.task.card.modality, options, fast_bf16=situation.fast_bf16, epochs=epochs
+        )
         title = f"{name}, {len(bench.fit.labels):,} rows"
-        finished[name] = run_strategy(bench, name, _settings(name, bench.situation, plan, options), title)
-    finished["linear_probe"] = _probe_on_all(finished["linear_probe"], bench.situation, measured)
+        finished[name] = run_strategy(bench, name, settings, title)
+    finished["linear_probe"] = _probe_on_all(finished["linear_probe"], situation, measured)
     return finished
-
-
-def _settings(name: str, situation: Situation, plan: Plan, options: AdaptOptions) -> Settings:
-    """What a strategy is told: the user's settings, and the plan's epochs for the one that was planned."""
-    epochs = plan.settings.get("num_train_epochs") if name == plan.strategy else None
-    return settings_for(name, situation.task.card.modality, options, fast_bf16=situation.fast_bf16, epochs=epochs)
 
 
 def _probe_on_all(probe: Finished, situation: Situation, measured: Measured) -> Finished:

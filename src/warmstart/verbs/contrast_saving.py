@@ -14,7 +14,7 @@ from warmstart.backbones.sentence_folder import Stated
 from warmstart.backbones.text_inputs import TextPreprocessor
 from warmstart.core.contrast import ContrastRecord
 from warmstart.core.errors import OutputError
-from warmstart.core.files import digest, write_text
+from warmstart.core.files import digests, write_text
 from warmstart.report.contrast import render_contrast, render_contrast_card
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.vector_check import check_vectors, save_vectors
@@ -68,8 +68,7 @@ def save_sentences(
         check_vectors(folder, texts, preprocessor.max_length)
         write_text(folder / "README.md", render_contrast_card(record, name))
         write_text(folder / "report.html", render_contrast(ContrastRecord.from_json(record.to_json())))
-        kept = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "README.md")
-        whole = dataclasses.replace(record, files={str(path.relative_to(folder)): digest(path) for path in kept})
+        whole = dataclasses.replace(record, files=digests(folder, apart_from="README.md"))
         write_text(folder / RESULTS, whole.to_json())
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error

@@ -18,6 +18,7 @@ from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import TextPreprocessor
 from warmstart.core.decision import DomainEvidence, DomainMeasure
 from warmstart.core.errors import DataError, ModelError
+from warmstart.core.metrics import unit_rows
 from warmstart.core.progress import reporter
 from warmstart.data.reference import ReferenceRows
 from warmstart.decide.distance import (
@@ -28,7 +29,6 @@ from warmstart.decide.distance import (
     pixel_histogram,
     proxy_a_distance,
     scaled,
-    unit_rows,
 )
 from warmstart.verbs.reference import sample_rows
 from warmstart.verbs.situation import REFERENCE_OFF, Situation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,14 +77,8 @@ def run_pilots(
     with tempfile.TemporaryDirectory() as folder:
         bench = _PilotBench(situation, measured, question, options, Path(folder), {} if rates is None else rates)
 
-        def rank(pilots: object) -> dict[str, float]:
-            found = expected_scores(
-                question.evidence,
-                question.modality,
-                names,
-                question.response,
-                pilots,  # type: ignore[arg-type]
-            )
+        def rank(pilots: Sequence[PilotRun]) -> dict[str, float]:
+            found = expected_scores(question.evidence, question.modality, names, question.response, pilots)
             return {name: entry.mean for name, entry in found.items()}
 
         return successive_halving(names, seconds, bench.run, rank, rungs=rungs)

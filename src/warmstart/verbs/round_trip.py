@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,16 +57,35 @@ def check_round_trip(folder: Path, texts: list[list[str]] | None = None) -> floa
     Raises:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
-    command = [sys.executable, "-m", "warmstart.verbs.round_trip", str(folder)]
-    found = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    return in_new_process("warmstart.verbs.round_trip", folder, (), texts, ("logits", "processor"), TOLERANCE)
+
+
+def in_new_process(
+    module: str, folder: Path, arguments: Sequence[str], given: object, words: tuple[str, str], tolerance: float
+) -> float:
+    """Run a module that loads a folder and prints `{"difference": …}`.
+
+    Args:
+        module: what is run with `python -m`, the folder its first argument.
+        folder: what it loads.
+        arguments: further ones.
+        given: what it reads, as JSON, from standard input.
+        words: what is compared, and what besides the weights it depends on.
+        tolerance: the largest difference that is let pass.
+
+    Raises:
+        RoundTripError: it does not load, or differs by more than the tolerance.
+    """
+    command = [sys.executable, "-m", module, str(folder), *arguments]
+    found = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
     if found.returncode != 0:
         reason = (found.stderr.strip().splitlines() or ["no message"])[-1]
         raise RoundTripError(f"{folder} does not load in a new process: {reason}")
     difference = float(json.loads(found.stdout.strip().splitlines()[-1])["difference"])
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance:
         raise RoundTripError(
-            f"{folder}, loaded in a new process, gives logits that differ by {difference:.2g} "
-            f"(allowed: {TOLERANCE:g}); its weights or processor are not those that were tested."
+            f"{folder}, loaded in a new process, gives {words[0]} that differ by {difference:.2g} "
+            f"(allowed: {tolerance:g}); its weights or {words[1]} are not those that were tested."
         )
     return difference
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.core.errors import OutputError, RoundTripError
-from warmstart.core.files import digest, write_text
+from warmstart.core.files import digests, write_text
 from warmstart.core.records import RunRecord
 from warmstart.report.card import render_card
 from warmstart.report.html import render_report
@@ -51,17 +51,12 @@ def save_result(
         check_round_trip(folder, texts)
         write_text(folder / "README.md", render_card(record, name))
         write_text(folder / "report.html", render_report(RunRecord.from_json(record.to_json())))  # as from results.json
-        files = {str(path.relative_to(folder)): digest(path) for path in _checked(folder)}
+        files = digests(folder, apart_from="README.md")  # the model card is its owner's to edit
         whole = dataclasses.replace(record, files=files)
         write_text(folder / RESULTS, whole.to_json())
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
     return whole
-
-
-def _checked(folder: Path) -> list[Path]:
-    """Files that must stay as they are: all but the model card, which its owner may edit."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "README.md")
 
 
 def _verify(folder: Path, situation: Situation, outcome: Outcome) -> list[list[str]] | None:

@@ -102,13 +102,13 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         history=outcome.history,
         groups=outcome.groups,
         remedies=outcome.remedies,
-        forgetting=None if frozen else forgetting_of(bench.situation, outcome),
+        forgetting=None if frozen else _forgetting(bench.situation, outcome),
         rate_search=outcome.rate_search,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
 
 
-def forgetting_of(situation: Situation, outcome: Outcome) -> Forgetting | None:
+def _forgetting(situation: Situation, outcome: Outcome) -> Forgetting | None:
     """What a trained model kept of the original; None without rows to measure it on."""
     if situation.reference is None:
         return None
@@ -146,8 +146,6 @@ def check_strategies(names: Sequence[str], situation: Situation, options: TrainO
         raise SettingError("--unfreeze is for the strategy progressive; name it with --strategy progressive.")
     if options.max_forgetting is not None and isinstance(options.wise_alpha, float):
         raise SettingError("--max-forgetting chooses --wise-alpha; give one of them.")
-    if options.max_forgetting is not None and getattr(options, "soup", False):
-        raise SettingError("--max-forgetting is kept by a single training; leave out --soup.")
     if options.max_forgetting is not None and getattr(options, "reference_data", None) == REFERENCE_OFF:
         raise SettingError("--max-forgetting needs reference rows; leave out --reference-data none.")
     if rates or unfreezing.kind == "given":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import load_backbone
-from warmstart.core.errors import RoundTripError
+from warmstart.verbs.round_trip import VERIFICATION, in_new_process
 
-VERIFICATION = "verification.safetensors"
 TOLERANCE = 1e-4  # of the largest value, float32; other machines sum in another order
 
 
@@ -38,18 +36,8 @@ def check_vectors(folder: Path, texts: list[str], max_length: int) -> float:
     Raises:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
-    command = [sys.executable, "-m", "warmstart.verbs.vector_check", str(folder), str(max_length)]
-    found = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        reason = (found.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RoundTripError(f"{folder} does not load in a new process: {reason}")
-    difference = float(json.loads(found.stdout.strip().splitlines()[-1])["difference"])
-    if not difference <= TOLERANCE:
-        raise RoundTripError(
-            f"{folder}, loaded in a new process, gives vectors that differ by {difference:.2g} "
-            f"(allowed: {TOLERANCE:g}); its weights or tokenizer are not those that were tested."
-        )
-    return difference
+    module = "warmstart.verbs.vector_check"
+    return in_new_process(module, folder, (str(max_length),), texts, ("vectors", "tokenizer"), TOLERANCE)
 
 
 def main(arguments: list[str]) -> None:
