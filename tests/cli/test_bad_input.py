@@ -240,6 +240,14 @@ def test_an_unknown_option_fails_and_names_it(capsys: pytest.CaptureFixture[str]
     assert "--learning-rat" in capsys.readouterr().err
 
 
+def test_a_wrong_choice_is_answered_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(["adapt", "--data", "x", "--output-dir", "y", "--strategy", "magic"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "'--strategy': 'magic' is not one of auto, zero_shot, linear_probe," in said
+
+
 @pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("3", 3.0), ("auto", "auto"), (None, None)])
 def test_a_learning_rate_is_a_number_or_auto(
     text: str | None, value: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -107,6 +107,19 @@ def test_verdict_says_when_the_floor_wins(records):
     assert "did not beat it" in " ".join(verdict.sentences)
 
 
+def test_verdict_sees_no_gain_where_there_is_none(records):
+    record = records["adapt"]
+    floor = best_floor(summary_rows(record))
+    run = record.run_of(record.chosen)
+    level = dataclasses.replace(run, test=dataclasses.replace(run.test, accuracy=floor.accuracy))
+    runs = tuple(level if run.strategy == record.chosen else run for run in record.runs)
+    record = dataclasses.replace(record, runs=runs, differences=())
+    verdict = give_verdict(record, summary_rows(record))
+    assert verdict.headline.endswith("level with the best floor")
+    assert "right as often, and no more" in " ".join(verdict.sentences)
+    assert "gain" not in " ".join(verdict.sentences)
+
+
 def test_verdict_is_cautious_when_intervals_overlap(records):
     record = dataclasses.replace(records["adapt"], chosen="linear_probe", differences=())
     verdict = give_verdict(record, summary_rows(record))

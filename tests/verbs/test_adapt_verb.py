@@ -66,6 +66,10 @@ def test_the_folder_holds_everything_and_nothing_is_left_beside_it(result: Path)
     assert all(digest(result / name) == value for name, value in record.files.items())
     config = json.loads((result / "config.json").read_text())
     assert config["id2label"] == {"0": "animal", "1": "fruit", "2": "tool"}
+    (result.parent / "new.txt").touch()
+    assert {path.stat().st_mode for path in result.rglob("*") if path.is_file()} == {
+        (result.parent / "new.txt").stat().st_mode
+    }
 
 
 def test_the_record_has_floors_strategies_seeds_versions_and_rebuilds_the_report(result: Path) -> None:
@@ -81,6 +85,7 @@ def test_the_record_has_floors_strategies_seeds_versions_and_rebuilds_the_report
     assert sum(map(sum, test.confusion)) == test.rows == record.task.sizes["test"]
     assert record.versions["torch"] == torch.__version__
     assert "--strategy lora" in record.command
+    assert record.seconds > sum(run.seconds for run in record.runs) + 1  # the check in a new process as well
     assert render_report(dataclasses.replace(record, files={})) == (result / "report.html").read_text()
 
 

@@ -6,15 +6,12 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
-from enum import Enum
 from typing import Annotated, Any
 
 import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output, nothing else.")]
 VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the parameter → group → rate table.")]
-
-_make_enum: Any = Enum  # made from data, which a type checker cannot follow
 
 
 def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str) -> Callable[..., None]:
@@ -50,8 +47,7 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     is_required = spec.default is dataclasses.MISSING
     text, choices = spec.metadata["help"], spec.metadata["choices"]
     if choices:
-        members = _make_enum("choice", {choice: choice for choice in choices}, type=str)
-        hint = members if spec.default is not None else members | None
+        hint = str if spec.default is not None else str | None
     words = spec.metadata.get("words", ())
     if words:
         hint = str | None if spec.default is None else str
@@ -60,6 +56,8 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
         hint = list[str]
     if spec.metadata.get("argument"):
         info: Any = typer.Argument(help=text)
+    elif choices:
+        info = typer.Option(help=text, parser=_one_of(choices), metavar=f"[{'|'.join(choices)}]")
     elif words:
         info = typer.Option(help=text, parser=_number_or_word, metavar="|".join(("FLOAT", *words)))
     elif hint is bool:
@@ -74,7 +72,18 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
-    return value.value if isinstance(value, Enum) else value
+    return value
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str], str]:
+    """A reader of one of some words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(choices)}.")
+        return text
+
+    return read
 
 
 def _number_or_word(text: str) -> float | str:

@@ -21,6 +21,15 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def share(folder: Path) -> None:
+    """Give every file in a folder and below the mode of a new file; some libraries leave theirs to the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 def digests(folder: Path, apart_from: str) -> dict[str, str]:
     """The digest of every file in a folder and below, by its path in the folder, but for one."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / apart_from)

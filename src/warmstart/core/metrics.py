@@ -1,7 +1,7 @@
 """Scores of a classifier as functions of arrays: losses, accuracies, calibration, and the `Scores` record.
 
-The order of arguments is always what the model said, then what is true. Intervals of quantities that are not a
-classifier's score, and comparisons between classifiers, are left to `warmstart.core.statistics`.
+The order of arguments is always what the model said, then what is true. Comparisons between classifiers are left to
+`warmstart.core.statistics`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from warmstart.core.errors import DataError, SettingError
 from warmstart.core.records import ClassScores, Interval, Scores
+from warmstart.core.statistics import Floats as Floats
+from warmstart.core.statistics import resampled_means, wilson_interval
 
-Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 TEMPERATURES = (0.05, 20.0)  # the bounds of `fit_temperature`
-_CHUNK = 2_000_000  # random numbers held at once by a bootstrap
 
 
 def unit_rows(rows: Floats) -> npt.NDArray[np.float64]:
@@ -118,6 +118,9 @@ def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 
 def fit_temperature(logits: Floats, labels: Ints) -> float:
     """The temperature T that minimises the log-loss of `logits / T` (Guo et al. 2017, section 4.2).
 
+    One row's worth of doubt is added: the labels have 1/(n+1) of their weight spread over all classes, as Platt (1999,
+    section 2.2) does it for two. Without it a classifier that is right on every row would be sharpened without end.
+
     The loss is convex in 1/T, so Newton's method inside a shrinking bracket finds the minimum. The result lies
     within `TEMPERATURES`; it is 1.0 for fewer than two rows and for logits that are not numbers.
 
@@ -129,7 +132,10 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
         return 1.0
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     shifted = np.maximum(shifted, -1e6)  # -inf would make 0 * inf below
-    target = float(np.take_along_axis(shifted, labels[:, None], axis=1).mean())
+    possible = shifted > -1e6
+    spread = np.where(possible, shifted, 0.0).sum(axis=1) / possible.sum(axis=1)  # (rows,): every class alike
+    true = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
+    target = float((len(labels) * true + spread).mean() / (len(labels) + 1))
     low, high = 1.0 / TEMPERATURES[1], 1.0 / TEMPERATURES[0]
     inverse = 1.0
     for _ in range(60):
@@ -155,10 +161,11 @@ def score(
     seed: int = 0,
     resamples: int = 1000,
 ) -> Scores:
-    """Everything a classifier reached on one set of rows, with 95 % percentile bootstrap intervals over rows.
+    """Everything a classifier reached on one set of rows, with 95 % intervals over rows.
 
-    Resampling rows with replacement makes the confusion matrix a multinomial draw over its own cells, so accuracy and
-    macro-F1 are resampled there: exactly the row bootstrap, without touching rows.
+    Accuracy is a proportion and has Wilson's interval, which keeps its width where every row is right. The others have
+    percentile bootstrap intervals. Resampling rows with replacement makes the confusion matrix a multinomial draw over
+    its own cells, so macro-F1 is resampled there: exactly the row bootstrap, without touching rows.
 
     Args:
         logits: (rows, classes).
@@ -176,12 +183,12 @@ def score(
     rng = np.random.default_rng(seed)
     predictions = logits.argmax(axis=1)
     confusion = confusion_matrix(predictions, labels, len(names))
-    accuracies, f1s = _resampled_confusions(confusion, rng, resamples)
+    f1s = _resampled_f1s(confusion, rng, resamples)
     scaled = logits.astype(np.float64) / temperature
     losses = row_losses(scaled, labels)
     return Scores(
         rows=len(labels),
-        accuracy=_percentiles(accuracy(predictions, labels), accuracies),
+        accuracy=wilson_interval(int(np.trace(confusion)), len(labels)),
         macro_f1=_percentiles(macro_f1(predictions, labels, len(names)), f1s),
         log_loss=_percentiles(float(losses.mean()), resampled_means(losses, rng, resamples)),
         calibration_error=expected_calibration_error(softmax(scaled), labels),
@@ -218,20 +225,8 @@ def selection_value(metric: str, logits: Floats, labels: Ints) -> float:
     return -log_loss(logits, labels)
 
 
-def resampled_means(values: Floats, rng: np.random.Generator, resamples: int) -> npt.NDArray[np.float64]:
-    """Means of `resamples` bootstrap samples of values (rows,) → (resamples,), a bounded block at a time."""
-    block = max(1, _CHUNK // len(values))
-    means = []
-    for start in range(0, resamples, block):
-        picks = rng.integers(0, len(values), size=(min(block, resamples - start), len(values)))
-        means.append(values[picks].mean(axis=1))
-    return np.concatenate(means).astype(np.float64)
-
-
-def _resampled_confusions(
-    confusion: npt.NDArray[np.int64], rng: np.random.Generator, resamples: int
-) -> tuple[npt.NDArray[np.float64], Floats]:
-    """Accuracy and macro-F1 of bootstrap samples, each (resamples,)."""
+def _resampled_f1s(confusion: npt.NDArray[np.int64], rng: np.random.Generator, resamples: int) -> Floats:
+    """Macro-F1 of bootstrap samples (resamples,)."""
     classes, rows = len(confusion), int(confusion.sum())
     true, predicted = np.nonzero(confusion)
     draws = rng.multinomial(rows, confusion[true, predicted] / rows, size=resamples)  # (resamples, cells in use)
@@ -239,7 +234,7 @@ def _resampled_confusions(
     hits = np.zeros((resamples, classes), dtype=np.int64)
     hits[:, true[hit]] = draws[:, hit]
     by_true, by_predicted = (_sum_by(draws, home, classes) for home in (true, predicted))
-    return hits.sum(axis=1) / rows, _mean_f1(hits, by_predicted, by_true)
+    return _mean_f1(hits, by_predicted, by_true)
 
 
 def _sum_by(draws: npt.NDArray[np.int64], home: npt.NDArray[np.intp], classes: int) -> npt.NDArray[np.int64]:

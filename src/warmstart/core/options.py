@@ -200,7 +200,10 @@ class OutputOptions:
     """Where the result goes."""
 
     output_dir: str = required("Folder for the result. It appears only when the result is complete.")
-    overwrite: bool = option(False, "Replace an existing result, or start an unfinished run again.")
+    overwrite: bool = option(
+        False,
+        "Replace an existing result, or start an unfinished run again. A folder of anything else is never replaced.",
+    )
     resume: bool = option(False, "Go on with an unfinished run from its last whole checkpoint.")
 
 

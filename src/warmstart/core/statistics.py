@@ -1,19 +1,23 @@
 """Intervals around means, proportions and paired differences, numpy only.
 
-What each one assumes is in its docstring. The intervals of a classifier's own scores are made by
-`warmstart.core.metrics.score`; which claims an interval allows is left to the caller.
+What each one assumes is in its docstring. A classifier's own scores are left to `warmstart.core.metrics`, and which
+claims an interval allows to the caller.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from warmstart.core.errors import DataError
-from warmstart.core.metrics import Floats, resampled_means
 from warmstart.core.records import Interval
 
+Floats = npt.NDArray[np.floating[Any]]
+
 RESAMPLES = 2000
+_CHUNK = 2_000_000  # random numbers held at once by a bootstrap
 _CELLS = 4_000_000  # row weights held at once
 
 
@@ -122,6 +126,16 @@ def _resampled_rows(table: npt.NDArray[np.float64], rng: np.random.Generator) ->
     ]
     means: npt.NDArray[np.float64] = np.concatenate(sums) / rows
     return means
+
+
+def resampled_means(values: Floats, rng: np.random.Generator, resamples: int) -> npt.NDArray[np.float64]:
+    """Means of `resamples` bootstrap samples of values (rows,) → (resamples,), a bounded block at a time."""
+    block = max(1, _CHUNK // len(values))
+    means = []
+    for start in range(0, resamples, block):
+        picks = rng.integers(0, len(values), size=(min(block, resamples - start), len(values)))
+        means.append(values[picks].mean(axis=1))
+    return np.concatenate(means).astype(np.float64)
 
 
 def _interval(value: float, draws: Floats, level: float) -> Interval:

@@ -190,7 +190,7 @@ def _epochs_that_fit(strategy: str, wanted: float, epoch_seconds: float, left: f
 
 def _frozen_reason(strategy: str, seconds: float, left: float | None) -> str:
     if left is None or seconds <= left:
-        return f"{strategy} takes about {seconds:.0f} s"
+        return f"{strategy} takes about {max(1, round(seconds))} s"
     return f"{strategy} needs about {seconds:.0f} s, and {left:.0f} s of the budget are left"
 
 

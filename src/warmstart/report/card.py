@@ -151,7 +151,7 @@ def _floor_line(floor: SummaryRow | None) -> list[str]:
 
 def _training(record: RunRecord) -> str:
     task = record.task
-    sizes = ", ".join(f"{rows:,} for {plain(split)}" for split, rows in task.sizes.items()) or "unknown"
+    sizes = ", ".join(f"{rows:,} {plain(formats.split_name(split))}" for split, rows in task.sizes.items()) or "unknown"
     lines = [f"- Source: {plain(task.source)}", f"- Rows: {sizes}"]
     if task.dropped:
         lines.append(f"- Left out as invalid: {task.dropped:,} rows")

@@ -11,7 +11,10 @@ def evidence_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
     """Everything that was measured, in the order labels, scores, domain, compute; what was not is left out."""
     lines = [
         ("Labelled rows", f"{evidence.labelled:,} in {evidence.classes:,} classes"),
-        ("Rows per class", f"{evidence.per_class_min:,} at least, {evidence.per_class_median:g} in the middle"),
+        (
+            "Rows per class",
+            f"{evidence.per_class_min:,} in the smallest, {evidence.per_class_median:g} in the median class",
+        ),
     ]
     if evidence.labels is not None:
         lines += _labels(evidence.labels)

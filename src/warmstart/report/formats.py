@@ -23,6 +23,7 @@ _STRATEGIES = {
     "scratch": "Training from scratch",
     "none": "None of the strategies",
 }
+_SPLITS = {"labelled": "to learn from", "test": "to judge by"}
 _METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss"}
 
 
@@ -134,6 +135,11 @@ def strategy_name(name: str) -> str:
 def metric_name(name: str) -> str:
     """The metric's name in prose: "macro_f1" → "macro-F1"."""
     return _METRICS.get(name, name)
+
+
+def split_name(name: str) -> str:
+    """What the rows of a split are for: "test" → "to judge by"."""
+    return _SPLITS.get(name, f"for {name}")
 
 
 def shorten(text: str, limit: int) -> str:

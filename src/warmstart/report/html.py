@@ -88,6 +88,9 @@ def render_report(record: RunRecord) -> str:
         css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         verdict=give_verdict(record, rows),
         rows=ordered,
+        reached={
+            row.name: row.accuracy.value for row in rows if row.kind == "strategy" and formats.known(row.accuracy)
+        },
         seeds=max((row.seeds for row in rows), default=0),
         chart_wide=_markup(plots.comparison(ordered, edge, "comparison-wide", narrow=False)),
         chart_narrow=_markup(plots.comparison(ordered, edge, "comparison-narrow", narrow=True)),
@@ -97,7 +100,7 @@ def render_report(record: RunRecord) -> str:
         labelled_limit=confusion.LABELLED_LIMIT,
         thumbnail=_thumbnail,
         splits=list(record.task.counts),
-        sizes=[(f"Rows for {split}", formats.count(rows)) for split, rows in record.task.sizes.items()],
+        sizes=[(f"Rows {formats.split_name(split)}", formats.count(rows)) for split, rows in record.task.sizes.items()],
         shares=_shares(record.task),
         seed_list=", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in record.runs)),
     )

@@ -118,6 +118,8 @@ def _against_floor(record: RunRecord, chosen: SummaryRow, floor: SummaryRow | No
     paired = _difference(record.differences, chosen.name, floor.name)
     if chosen.accuracy.value < floor.accuracy.value:
         return "bad", [f"{told}: the strategy did not beat it."]
+    if chosen.accuracy.value == floor.accuracy.value:
+        return "mixed", [f"{told}: the strategy is right as often, and no more."]
     if paired is not None and formats.bounded(paired):
         sure = excludes_zero(paired)
         bounds = f"{formats.points(paired.low)} to {formats.points(paired.high)} points"

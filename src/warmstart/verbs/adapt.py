@@ -61,7 +61,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     if plan.strategy == NONE:
         workspace.abandon()
         raise StrategyNotPossibleError(" ".join(plan.reasons))
-    reporter().say(f"Plan: {plan.strategy}. {' '.join(plan.reasons[:1])}")
+    reporter().say(f"Plan: {plan.strategy}")
     if plan.strategy in TRAINED:
         add_reference(situation, options.reference_data, options.time_budget, options.seed)
     finished = _run(workspace, clock, situation, measured, plan, options)
@@ -74,7 +74,7 @@ def adapt(options: AdaptOptions) -> AdaptResult:
     reporter().say("Saving, and loading again in a new process …")
     name = Path(options.output_dir).name
     staging = workspace.staging()
-    record = save_result(staging, name, situation, winner.outcome, situation.backbone.preprocessor, record)
+    record = save_result(staging, name, situation, winner.outcome, situation.backbone.preprocessor, record, clock)
     folder = workspace.publish()
     keep_score(record, options.cache_dir)
     return AdaptResult(str(folder), str(folder / "report.html"), record)

@@ -30,8 +30,14 @@ def _against_floor(record: RunRecord, accuracy: Interval) -> str:
     best = max(tested, key=lambda floor: floor.test.value if floor.test else 0.0, default=None)
     if best is None or best.test is None or accuracy.value > best.test.high:
         return ""
+    if accuracy.value == 1.0:
+        return (
+            f"Every test row was answered right, and the floor “{best.name}” reached {100 * best.test.value:.1f} %: "
+            "use the cheapest of them, or judge by harder rows."
+        )
     return (
-        f"The result ({accuracy.value:.3f}) is not clearly above the floor “{best.name}” ({best.test.value:.3f}): "
+        f"The result ({100 * accuracy.value:.1f} %) is not clearly above the floor “{best.name}” "
+        f"({100 * best.test.value:.1f} %): "
         "look at the most confident mistakes for wrong labels before training more."
     )
 

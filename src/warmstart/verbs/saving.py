@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from warmstart.backbones.text_inputs import Preprocessor
+from warmstart.core.clock import Clock
 from warmstart.core.errors import OutputError, RoundTripError
 from warmstart.core.files import digests, write_text
 from warmstart.core.records import RunRecord
@@ -23,7 +24,13 @@ _CHECKED_ROWS = 8
 
 
 def save_result(
-    folder: Path, name: str, situation: Situation, outcome: Outcome, preprocessor: Preprocessor, record: RunRecord
+    folder: Path,
+    name: str,
+    situation: Situation,
+    outcome: Outcome,
+    preprocessor: Preprocessor,
+    record: RunRecord,
+    clock: Clock,
 ) -> RunRecord:
     """Write everything into an empty folder and load it in a new process; results.json is written last.
 
@@ -33,7 +40,8 @@ def save_result(
         situation: for a few test rows to check with.
         outcome: the chosen strategy's.
         preprocessor: the model's tokenizer or image processor.
-        record: what happened; its `files` are filled in here.
+        record: what happened; its `files` and `seconds` are filled in here.
+        clock: of the whole run.
 
     Raises:
         OutputError: a file cannot be written.
@@ -49,6 +57,7 @@ def save_result(
             save_adapter(outcome.adapter, folder / "adapter", situation.backbone.card.name)
             _check_adapter(folder / "adapter", situation, outcome)
         check_round_trip(folder, texts)
+        record = dataclasses.replace(record, seconds=clock.spent())  # with all but writing two pages
         write_text(folder / "README.md", render_card(record, name))
         write_text(folder / "report.html", render_report(RunRecord.from_json(record.to_json())))  # as from results.json
         files = digests(folder, apart_from="README.md")  # the model card is its owner's to edit

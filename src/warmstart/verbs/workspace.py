@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from warmstart.core.errors import OutputError
-from warmstart.core.files import write_text
+from warmstart.core.files import share, write_text
 
 _STATE = "run.json"
 _IGNORED = frozenset({"resume", "overwrite", "output_dir"})
@@ -177,6 +177,7 @@ class Workspace:
             if self.output.is_dir() and any(self.output.iterdir()):
                 shutil.rmtree(old, ignore_errors=True)
                 self.output.rename(old)
+            share(self.folder / "result")
             (self.folder / "result").rename(self.output)
         except OSError as error:
             raise OutputError(f"The result could not be moved to {self.output}: {error.strerror or error}.") from error
