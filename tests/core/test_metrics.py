@@ -119,6 +119,11 @@ def test_temperature_recovers_the_scale_and_keeps_its_bounds():
     assert metrics.TEMPERATURES[0] < metrics.fit_temperature(barred, np.arange(3)) < 1  # -inf is no doubt
     assert metrics.fit_temperature(np.eye(3)[:1], np.array([1])) == 1.0
     assert metrics.fit_temperature(np.full((4, 2), np.nan), np.array([0, 1, 0, 1])) == 1.0
+    twice = np.concatenate([logits[:50], logits[:10]]), np.concatenate([labels[:50], labels[:10]])
+    weights = np.where(np.arange(50) < 10, 2.0, 1.0)
+    weighted = metrics.fit_temperature(logits[:50], labels[:50], weights)
+    assert weighted == pytest.approx(metrics.fit_temperature(*twice), rel=0.01)  # its doubt is 1/51, not 1/61
+    assert abs(weighted - metrics.fit_temperature(logits[:50], labels[:50])) > 0.01 * weighted
     assert metrics.fit_temperature(np.zeros((4, 2)), np.array([0, 1, 0, 1])) > 0
 
 

@@ -36,6 +36,10 @@ def logits_of(solution, features):
     return logits - logits.mean(axis=1, keepdims=True)
 
 
+def fitted_logits_of(solution, features):
+    return logits_of(solution, features) * solution.temperature
+
+
 @pytest.mark.parametrize(("rows", "width", "classes"), [(200, 20, 3), (40, 300, 4), (60, 60, 5)])
 def test_solution_equals_sklearn(rows, width, classes):
     features, labels = sample(rows, width, classes)
@@ -43,7 +47,7 @@ def test_solution_equals_sklearn(rows, width, classes):
     assert got.weight.dtype == got.bias.dtype == got.cross_validated_logits.dtype == np.float32
     assert got.weight.shape == (classes, width)
     want = reference(features, labels, got.c)
-    assert np.abs(logits_of(got, features) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
+    assert np.abs(fitted_logits_of(got, features) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
 
 
 def test_class_weights_equal_sklearn():
@@ -53,7 +57,9 @@ def test_class_weights_equal_sklearn():
     weights = np.array([3.0, 1.0, 0.5])
     got = solve_probe(features, labels, 3, class_weights=weights)
     want = reference(features, labels, got.c, dict(enumerate(weights)))
-    assert np.abs(logits_of(got, features) - want).max() < 1e-3
+    assert np.abs(fitted_logits_of(got, features) - want).max() < 1e-3
+    left = metrics.fit_temperature(got.cross_validated_logits, labels, weights[labels])
+    assert left == pytest.approx(1.0, abs=0.01)  # the answer is calibrated, by the weighted loss
     plain = solve_probe(features, labels, 3)
     said = [np.bincount(s.cross_validated_logits.argmax(axis=1), minlength=3)[0] for s in (got, plain)]
     assert said[0] > said[1]
@@ -71,6 +77,7 @@ def test_path_and_held_out_logits_equal_a_slow_cross_validation():
             model = LogisticRegression(C=c, tol=1e-9, max_iter=20_000)
             model.fit(scaler.transform(features[train].astype(float)), labels[train])
             logits[held] = model.decision_function(scaler.transform(features[held].astype(float)))
+        logits /= metrics.fit_temperature(logits, labels)
         assert value == pytest.approx(-metrics.log_loss(logits, labels), abs=2e-3)
         if c == got.c:
             assert np.abs(metrics.softmax(logits) - metrics.softmax(got.cross_validated_logits)).max() < 5e-3
@@ -88,12 +95,13 @@ def test_other_metrics_choose_by_themselves(metric):
     assert metrics.selection_value(metric, got.cross_validated_logits, labels) == pytest.approx(best)
 
 
-def test_grid_extends_beyond_an_edge():
-    rng = np.random.default_rng(0)
-    labels = np.arange(300) % 2
-    sharp = (rng.normal(size=(300, 1)) * 0.3 + labels[:, None]).astype(np.float32)
-    wide = solve_probe(sharp, labels, 2, metric="log_loss")
-    assert wide.path[-1][0] > GRID[-1] * 1.01
+def test_grid_extends_beyond_an_edge(monkeypatch):
+    features, labels = sample(pull=0.5)
+    assert GRID[0] < solve_probe(features, labels, 3).c < GRID[-1]
+    low = GRID[:3]
+    monkeypatch.setattr(probe_solver, "GRID", low)
+    assert solve_probe(features, labels, 3).path[-1][0] > low[-1] * 1.01
+    monkeypatch.undo()
     rng = np.random.default_rng(3)
     noise = solve_probe(rng.normal(size=(60, 400)).astype(np.float32), np.arange(60) % 2, 2)
     assert noise.path[0][0] < GRID[0] * 0.99
@@ -120,7 +128,7 @@ def test_constant_and_repeated_features_do_no_harm():
     assert np.isfinite(twice.weight).all()
     nothing = solve_probe(np.ones((20, 4), dtype=np.float32), np.array([0] * 15 + [1] * 5), 2)
     assert (nothing.weight == 0).all()
-    assert metrics.softmax(nothing.bias)[0] == pytest.approx(0.75, abs=1e-3)
+    assert metrics.softmax(nothing.bias)[0] == pytest.approx(15.5 / 21, abs=1e-2)  # a row's worth of doubt
 
 
 def test_a_feature_that_varies_only_by_rounding_gets_no_weight():
@@ -146,10 +154,12 @@ def test_two_rows_a_class():
 def test_a_class_of_one_row_is_judged_by_the_others():
     features, labels = sample(61, 10, 3, pull=1.5)
     labels = np.where(np.arange(61) == 60, 3, labels)
+    features[60] -= 3 * features.std(axis=0)  # a place of its own
     got = solve_probe(features, labels, 4)
     counts = np.bincount(labels[:60], minlength=4) + 0.5
     assert np.allclose(metrics.softmax(got.cross_validated_logits[60]), counts / counts.sum(), atol=1e-6)
-    assert logits_of(got, features)[60].argmax() == 3  # in training it is learned
+    chances = metrics.softmax(logits_of(got, features))[:, 3]
+    assert chances.argmax() == 60  # in training it is learned
 
 
 def test_a_class_without_rows_has_a_column_that_says_next_to_never():

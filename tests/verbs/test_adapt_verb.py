@@ -23,9 +23,10 @@ import warmstart
 from warmstart.core.errors import OutputError, ResultError, RoundTripError, SettingError
 from warmstart.core.files import digest
 from warmstart.core.options import PushOptions
-from warmstart.core.records import RunRecord
+from warmstart.core.records import Interval, PairedDifference, RunRecord
 from warmstart.report.html import render_report
 from warmstart.verbs import saving
+from warmstart.verbs.advice import advice_for
 from warmstart.verbs.push import push_folder
 
 
@@ -243,6 +244,15 @@ def test_a_learning_rate_can_be_found(strategy: str, tiny_model: Path, reviews: 
     assert "--learning-rate auto" in record.command
     assert all(other.rate_search is None for other in record.runs if other.strategy != strategy)
     assert "found by a range test" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_advice_names_the_strategy_that_beats_the_chosen_one(result: Path) -> None:
+    record = RunRecord.from_json((result / "results.json").read_text())
+    worse = PairedDifference("lora", "zero_shot", Interval(-0.2, -0.3, -0.1))
+    unsure = PairedDifference("lora", "linear_probe", Interval(-0.3, -0.7, 0.1))
+    told = advice_for(dataclasses.replace(record, differences=(unsure, worse)))[0]
+    assert told == "zero_shot is clearly better on the test rows, by 20.0 points: use --strategy zero_shot."
+    assert "clearly better" not in " ".join(advice_for(dataclasses.replace(record, differences=(unsure,))))
 
 
 def test_unknown_options_are_refused() -> None:

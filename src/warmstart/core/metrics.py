@@ -115,7 +115,7 @@ def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def fit_temperature(logits: Floats, labels: Ints) -> float:
+def fit_temperature(logits: Floats, labels: Ints, weights: Floats | None = None) -> float:
     """The temperature T that minimises the log-loss of `logits / T` (Guo et al. 2017, section 4.2).
 
     One row's worth of doubt is added: the labels have 1/(n+1) of their weight spread over all classes, as Platt (1999,
@@ -127,6 +127,7 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
     Args:
         logits: (rows, classes).
         labels: (rows,).
+        weights: (rows,) positive weights of the rows' losses, or None for ones.
     """
     if len(labels) < 2 or np.isnan(logits).any():
         return 1.0
@@ -135,15 +136,16 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
     possible = shifted > -1e6
     spread = np.where(possible, shifted, 0.0).sum(axis=1) / possible.sum(axis=1)  # (rows,): every class alike
     true = np.take_along_axis(shifted, labels[:, None], axis=1)[:, 0]
-    target = float((len(labels) * true + spread).mean() / (len(labels) + 1))
+    share = np.full(len(labels), 1 / len(labels)) if weights is None else weights / weights.sum()  # (rows,)
+    target = float(share @ (len(labels) * true + spread) / (len(labels) + 1))
     low, high = 1.0 / TEMPERATURES[1], 1.0 / TEMPERATURES[0]
     inverse = 1.0
     for _ in range(60):
         p = np.exp(inverse * shifted)
         p /= p.sum(axis=1, keepdims=True)
         mean = (p * shifted).sum(axis=1)  # (rows,)
-        slope = float(mean.mean()) - target
-        curvature = float(((p * shifted**2).sum(axis=1) - mean**2).mean())
+        slope = float(share @ mean) - target
+        curvature = float(share @ ((p * shifted**2).sum(axis=1) - mean**2))
         low, high = (inverse, high) if slope < 0 else (low, inverse)
         step = inverse - slope / curvature if curvature > 1e-300 else low - 1.0
         following = step if low < step < high else (low * high) ** 0.5

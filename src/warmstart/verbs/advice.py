@@ -14,6 +14,7 @@ def advice_for(record: RunRecord) -> tuple[str, ...]:
     if chosen is None or chosen.test is None:
         return ()
     found = [
+        _beaten(record),
         _against_floor(record, chosen.test.accuracy),
         _weak_classes(record, chosen.test),
         _imbalance(record),
@@ -23,6 +24,17 @@ def advice_for(record: RunRecord) -> tuple[str, ...]:
         _labels(record),
     ]
     return tuple(line for line in found if line)
+
+
+def _beaten(record: RunRecord) -> str:
+    worse = [pair for pair in record.differences if pair.strategy == record.chosen and pair.difference.high < 0]
+    best = min(worse, key=lambda pair: pair.difference.value, default=None)
+    if best is None:
+        return ""
+    return (
+        f"{best.baseline} is clearly better on the test rows, by {-100 * best.difference.value:.1f} points: "
+        f"use --strategy {best.baseline}."
+    )
 
 
 def _against_floor(record: RunRecord, accuracy: Interval) -> str:
