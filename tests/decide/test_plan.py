@@ -74,10 +74,10 @@ def test_a_tie_goes_to_the_cheapest_and_says_so():
 def test_zero_shot_within_a_tie_of_the_best_means_do_not_train():
     got = plan(evidence(zero_shot=around(0.836, 0.004), probe=around(0.83, 0.004)), response=fixed())
     assert got.strategy == "zero_shot"
-    assert got.reasons[0].startswith("Do not train: zero-shot reaches 0.836")
+    assert got.reasons[0].startswith("Do not train: zero-shot reaches 83.6 % [")
     assert "within the interval of the best" in got.reasons[0]
     clear = plan(evidence(3, zero_shot=around(0.9)))
-    assert clear.reasons[0].startswith("Do not train: zero-shot reaches 0.900 [0.880, 0.920]")
+    assert clear.reasons[0].startswith("Do not train: zero-shot reaches 90.0 % [88.0, 92.0]")
 
 
 def test_over_a_grid_every_plan_is_sound():
@@ -127,10 +127,12 @@ def test_over_a_grid_every_plan_is_sound():
 def test_reasons_hold_the_numbers():
     got = plan(evidence(per_class=60))
     assert "60 labels a class in 6 classes" in got.reasons[0]
-    assert got.reasons[0].startswith(f"fine_tune is expected to reach {got.forecast_of('fine_tune').score:.3f}")
+    score = got.forecast_of("fine_tune").score
+    told = f"{100 * score.value:.1f} % [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    assert got.reasons[0].startswith(f"fine_tune is expected to reach {told}, ")
     assert "4 epochs of fine_tune take about" in got.reasons[-1]
     far = plan(evidence(tfidf=around(0.9)), "pair").reasons
-    assert any("TF-IDF (0.900 [0.880, 0.920])" in line and "pairs of texts" in line for line in far)
+    assert any("TF-IDF (90.0 % [88.0, 92.0])" in line and "pairs of texts" in line for line in far)
 
 
 def test_labels_and_domain_are_told():
@@ -158,7 +160,7 @@ def test_what_would_change_it_is_where_the_choice_really_turns():
 
 def test_more_time_and_more_memory_are_named_with_what_they_would_buy():
     short = plan(evidence(per_class=200, budget_seconds=40.0)).would_change
-    assert any(line.startswith("A larger --time-budget, or none: fine_tune, expected at 0.8") for line in short)
+    assert any(line.startswith("A larger --time-budget, or none: fine_tune, expected at 8") for line in short)
     small = plan(evidence(per_class=200, compute=compute(device_bytes=120_000_000)))
     assert small.strategy == "linear_probe"
     assert any(line.startswith("A device of 760 MB: fine_tune") for line in small.would_change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,8 +52,6 @@ def result(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 def copy(result: Path, to: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(result, to / "copy"))
 
 
@@ -244,6 +243,43 @@ def test_a_learning_rate_can_be_found(strategy: str, tiny_model: Path, reviews: 
     assert "--learning-rate auto" in record.command
     assert all(other.rate_search is None for other in record.runs if other.strategy != strategy)
     assert "found by a range test" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tiny_model: Path, reviews: Path, tmp_path: Path) -> None:
+    """Under torchrun one process decides and writes, both train; the weights are those of one with the whole batch."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    still = {name: 0.0 for name in config if name.endswith(("dropout", "dropout_prob"))}
+    (model / "config.json").write_text(json.dumps(config | still))
+    common = {"data": reviews, "model": model, "text_column": "text", "label_column": "kind", "seed": 3}
+    common |= {"strategy": "fine_tune", "max_steps": 4, "learning_rate": 1e-3, "bf16": "false"}
+    common |= {"reference_data": "none", "cache_dir": tmp_path / "cache"}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in common.items()]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
+    launch += ["--rdzv-endpoint", "localhost:0", "-m", "warmstart"]
+
+    def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *launch, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+
+    done = run_two("adapt", *flags, "--per-device-train-batch-size=8", f"--output-dir={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("Trained on 2 processes.") == 1
+    assert done.stdout.count("Result: ") == 1
+    two = RunRecord.from_json((tmp_path / "two" / "results.json").read_text())
+    assert two.machine.endswith("2 processes")
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in common.items()}
+    warmstart.adapt(**plain, per_device_train_batch_size=16, output_dir=str(tmp_path / "one"))
+    one, both = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    start = load_file(tiny_model / "model.safetensors")
+    name = next(name for name in one if name.endswith("layer.0.intermediate.dense.weight"))
+    alike = [key for key in one if not key.endswith("key.bias")]  # whose gradient is zero but for rounding
+    assert max(float((one[key] - both[key]).abs().max()) for key in alike) < 1e-4
+    moved = next(value for key, value in start.items() if name.endswith(key))
+    assert float((one[name] - moved).abs().max()) > 1e-3
+    refused = run_two("compare", *flags[:2], f"--output-dir={tmp_path / 'c'}")
+    assert "compare runs in one process; torchrun is for adapt" in refused.stderr
 
 
 def test_advice_names_the_strategy_that_beats_the_chosen_one(result: Path) -> None:

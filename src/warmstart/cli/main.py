@@ -14,7 +14,7 @@ import typer
 
 from warmstart.cli.commands import command
 from warmstart.core import options as o
-from warmstart.core.errors import WarmstartError
+from warmstart.core.errors import SettingError, WarmstartError
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 something in the call, the data or the machine must change, 130 interrupted."
 app = typer.Typer(
@@ -29,6 +29,9 @@ app = typer.Typer(
 )
 
 
+_DISTRIBUTED = ("adapt", "contrast_sentences")
+
+
 def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], None]:
     """Call a verb, then print what it gave. Both are imported only now, so that --help stays quick."""
 
@@ -38,10 +41,13 @@ def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], No
         from warmstart.cli import show
         from warmstart.cli.console import ConsoleReporter
         from warmstart.core.progress import use_reporter
-        from warmstart.verbs.processes import is_follower
+        from warmstart.verbs.processes import is_follower, world_size
 
         if not is_follower():
             use_reporter(ConsoleReporter())
+        if world_size() > 1 and name not in _DISTRIBUTED:
+            together = ", ".join(_DISTRIBUTED).replace("_", " ")
+            raise SettingError(f"{name} runs in one process; torchrun is for {together}.")
         if values.pop("scorecard", False):  # advise --scorecard: another question, with an answer of another kind
             told = importlib.import_module("warmstart.verbs.scorecard").scorecard(cache_dir=values["cache_dir"])
             answer = "scorecard"

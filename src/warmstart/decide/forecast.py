@@ -198,9 +198,9 @@ def _trained_reason(
     strategy: str, wanted: float, fitting: float, epoch: float, seconds: float, left: float | None
 ) -> str:
     if left is None or fitting == wanted:
-        return f"{wanted:g} epochs of {strategy} take about {seconds:.0f} s"
+        return f"{wanted:.3g} epochs of {strategy} take about {seconds:.0f} s"
     if fitting > 0:
-        return f"{fitting:g} of {wanted:g} epochs of {strategy} fit into the {left:.0f} s left of the budget"
+        return f"{fitting:.3g} of {wanted:.3g} epochs of {strategy} fit into the {left:.0f} s left of the budget"
     spare = f"one takes about {epoch:.0f} s, {seconds:.0f} s with all around it, and {left:.0f} s are left"
-    needed = f"at least half of {wanted:g} epochs" if strategy in HALF_AT_LEAST else "one epoch"
+    needed = f"at least half of {wanted:.3g} epochs" if strategy in HALF_AT_LEAST else "one epoch"
     return f"{strategy} needs {needed}: {spare}"

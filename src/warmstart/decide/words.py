@@ -63,7 +63,7 @@ def _main(question: Question, choice: Choice) -> str:
 
 def _do_not_train(question: Question, choice: Choice) -> str:
     measured, best = question.evidence.zero_shot, choice.expected[choice.best]
-    reached = _score(choice.expected["zero_shot"].score) if measured is None else f"{measured}"
+    reached = _score(choice.expected["zero_shot"].score) if measured is None else _score(measured)
     if choice.best == "zero_shot":
         rival = choice.runner_up
         if not rival:
@@ -107,13 +107,13 @@ def _floors(question: Question) -> str:
         return ""
     for name, floor in (("TF-IDF", evidence.tfidf), ("kNN", evidence.knn)):
         if floor is not None and not math.isnan(floor.value) and floor.low > probe.high:
-            found.append(f"{name} ({floor})")
+            found.append(f"{name} ({_score(floor)})")
     if probe.low <= evidence.majority:
-        found.append(f"the majority guess ({evidence.majority:.3f}, not cleared)")
+        found.append(f"the majority guess ({_percent(evidence.majority)}, not cleared)")
     if not found:
         return ""
     return (
-        f"The probe ({probe}) does not beat {' and '.join(found)}: the features do not fit these "
+        f"The probe ({_score(probe)}) does not beat {' and '.join(found)}: the features do not fit these "
         f"{_INPUTS[question.modality]} as they are."
     )
 
@@ -126,7 +126,7 @@ def _pilots(question: Question) -> str:
         own = [pilot for pilot in question.pilots if pilot.strategy == name]
         judged = sum(pilot.judged for pilot in own)
         mine, probe = (sum(getattr(pilot, part) for pilot in own) / judged for part in ("right", "probe_right"))
-        told.append(f"{name} {mine:.3f} against the probe's {probe:.3f} on {judged} rows")
+        told.append(f"{name} {_percent(mine)} against the probe's {_percent(probe)} on {judged} rows")
     return f"Short trainings: {'; '.join(told)}."
 
 
@@ -180,7 +180,7 @@ def _time(question: Question, choice: Choice, fixed: Mapping[str, Any]) -> str:
         return ""
     if "num_train_epochs" in fixed and fixed["num_train_epochs"] > cost.epochs:
         asked = fixed["num_train_epochs"]
-        return f"{asked:g} epochs were asked for, and {cost.epochs:g} fit the budget: training may stop early."
+        return f"{asked:.3g} epochs were asked for, and {cost.epochs:.3g} fit the budget: training may stop early."
     if cost.epochs < cost.epochs_wanted:
         return f"Cut to the budget: {cost.forecast.reason}."
     return f"Time: {cost.forecast.reason}."
@@ -251,11 +251,15 @@ def _more_time(question: Question, choice: Choice) -> list[str]:
     cost = next((cost for cost in question.costs if cost.forecast.strategy == choice.strategy), None)
     if cost is None or choice.strategy not in BACKWARD or cost.epochs >= cost.epochs_wanted:
         return []
-    return [f"More time: {cost.epochs_wanted:g} epochs are what {choice.strategy} would take unhurried."]
+    return [f"More time: {cost.epochs_wanted:.3g} epochs are what {choice.strategy} would take unhurried."]
 
 
 def _score(score: Interval) -> str:
-    return f"{score:.3f}"
+    return f"{_percent(score.value)} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _points(gap: float) -> str:

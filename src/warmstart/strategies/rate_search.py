@@ -5,6 +5,7 @@ The search itself is `train/lr_find.py`.
 
 from __future__ import annotations
 
+from accelerate import PartialState
 from torch import nn
 
 from warmstart.backbones.embed import best_device
@@ -19,7 +20,15 @@ KEPT = "learning-rate.json"
 
 
 def searched_rate(context: Context, model: nn.Module, job: TrainJob) -> RateSearch:
-    """Search, or take up what an interrupted run had found: training must go on with the rate that it began with."""
+    """Search, or take up what an interrupted run had found: training must go on with the rate that it began with.
+
+    Of several processes the first one searches, and the others take up what it found.
+    """
+    with PartialState(cpu=best_device().type == "cpu").main_process_first():
+        return _searched_here(context, model, job)
+
+
+def _searched_here(context: Context, model: nn.Module, job: TrainJob) -> RateSearch:
     kept = context.work / KEPT
     if kept.is_file():
         return RateSearch.from_json(kept.read_text(encoding="utf-8"))

@@ -21,10 +21,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
-def machine(device: torch.device) -> str:
-    """The machine without its name: system, processor kind, cores, memory, accelerator."""
+def machine(device: torch.device, processes: int = 1) -> str:
+    """The machine without its name: system, processor kind, cores, memory, accelerator, processes if several."""
     memory = psutil.virtual_memory().total / 2**30
     text = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    if processes > 1:
+        text += f", {processes} processes"
     if device.type == "cuda":
         return f"{text}, {torch.cuda.get_device_name(device)}"
     return text if device.type == "cpu" else f"{text}, {device.type}"

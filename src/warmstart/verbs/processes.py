@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
 
 
 class Processes:
@@ -17,16 +18,26 @@ class Processes:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.world = world_size()
         self.is_main = not is_follower()
         self._device = device
+        if self.world > 1:
+            self._state()  # gives each process its own accelerator
+
+    def _state(self) -> PartialState:
+        from accelerate import PartialState
+
+        return PartialState(cpu=self._device.type == "cpu")
 
     def wait(self) -> None:
         """Go on when every process has come this far."""
         if self.world > 1:
-            from accelerate import PartialState
+            self._state().wait_for_everyone()
 
-            PartialState(cpu=self._device.type == "cpu").wait_for_everyone()
+
+def world_size() -> int:
+    """How many processes were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_follower() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ def run_strategy(bench: Bench, name: str, settings: Settings, title: str = "") -
         rate_search=outcome.rate_search,
     )
     return Finished(run, outcome, validation_logits, test_logits, temperature)
+
+
+def train_only(bench: Bench, name: str, settings: Settings) -> None:
+    """Take part in a training that another process judges; what is not possible here is not possible there either."""
+    with contextlib.suppress(StrategyNotPossibleError):
+        STRATEGY[name](bench.context(name, settings, None))
 
 
 def _forgetting(situation: Situation, outcome: Outcome) -> Forgetting | None:

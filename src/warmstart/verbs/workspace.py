@@ -102,6 +102,10 @@ class Workspace:
         except OSError as error:
             raise OutputError(f"{self.folder} cannot be written: {error.strerror or error}.") from error
 
+    def follow(self) -> None:
+        """Read what the process that does the writing has kept so far."""
+        self._state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
+
     def _same(self, wanted: dict[str, Any]) -> None:
         wanted = json.loads(json.dumps(wanted))
         for part in ("options", "fingerprints"):
