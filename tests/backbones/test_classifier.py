@@ -118,6 +118,7 @@ def reference(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.T
             {
                 "mean": real.mean(0),
                 "cls": real[0],
+                "cls+mean": torch.cat([real[0], real.mean(0)]),
                 "lasttoken": real[-1],
                 "max": real.max(0).values,
                 "mean_sqrt_len_tokens": real.sum(0) / len(real) ** 0.5,
@@ -136,6 +137,10 @@ def test_pooling_of_padded_rows(pooling):
     torch.testing.assert_close(pool(output, None, pooling), reference(hidden, torch.ones(4, 6), pooling))
     hidden[mask == 0] = 1e6  # what stands under padding never matters
     torch.testing.assert_close(pool(output, mask, pooling), reference(hidden, mask, pooling))
+
+
+def test_a_head_is_as_wide_as_what_it_reads():
+    assert built("bert", "cls+mean").head.in_features == 2 * built("bert", "mean").head.in_features
 
 
 def test_pooling_of_maps():

@@ -18,7 +18,7 @@ from warmstart.core.errors import ModelError
 st = pytest.importorskip("sentence_transformers")
 modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
 
-POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "cls+mean")
 
 
 def features(folder: Path) -> np.ndarray:
@@ -37,7 +37,7 @@ def build(
     if transformer.tokenizer.pad_token is None:
         transformer.tokenizer.pad_token = transformer.tokenizer.eos_token
     model = st.SentenceTransformer(
-        modules=[transformer, modules.Pooling(16, pooling_mode=pooling), *after], device="cpu", **settings
+        modules=[transformer, modules.Pooling(16, pooling_mode=pooling.split("+")), *after], device="cpu", **settings
     )
     folder = tmp_path / "whole"
     model.save(str(folder), create_model_card=False)

@@ -19,7 +19,7 @@ from warmstart.core.errors import ModelError
 efficientnet_lite.register()
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"identity": nn.Identity, "tanh": nn.Tanh, "gelu": nn.GELU, "relu": nn.ReLU}
-POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "pooler")
+POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "pooler", "cls+mean")
 
 
 class ClassifierConfig(PretrainedConfig):
@@ -94,7 +94,7 @@ class Classifier(PreTrainedModel):
         """Length of a feature vector."""
         if self.config.projections:
             return int(self.config.projections[-1]["out_features"])
-        return trunk_width(self.backbone.config)
+        return trunk_width(self.backbone.config) * len(self.config.pooling.split("+"))
 
     def _init_weights(self, module: nn.Module) -> None:
         if module is self.head:
@@ -177,11 +177,13 @@ def pool(output: Any, mask: Tensor | None, pooling: str) -> Tensor:
         pooling: one of `POOLINGS`, with sentence-transformers' meaning.
 
     Returns:
-        (batch, width), in float32 for the averages.
+        (batch, width), in float32 for the averages; of two poolings joined by "+", one beside the other.
     """
     if pooling == "pooler":
         pooled: Tensor = output.pooler_output
         return pooled.flatten(1)  # (batch, width)
+    if "+" in pooling:
+        return torch.cat([pool(output, mask, part).float() for part in pooling.split("+")], dim=1)
     hidden: Tensor = output.last_hidden_state
     if hidden.dim() == 4:  # a map of convolutional features
         hidden = hidden.flatten(2).transpose(1, 2)  # (batch, tokens, width)

@@ -25,6 +25,8 @@ _MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_BESIDE = "cls+mean"
+_POOLINGS = (*_MODES.values(), _BESIDE)
 _ORDER = ("Transformer", "Pooling", "Dense", "Normalize")
 _ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "GELU": "gelu", "ReLU": "relu"}
 
@@ -121,8 +123,10 @@ def _pooling(place: Path, prompted: bool) -> str:
         modes = [mode] if isinstance(mode, str) else list(mode)
     if prompted and not values.get("include_prompt", True):
         raise ModelError(f"{place} leaves its prompt out of the pooling (include_prompt), which is not supported.")
+    if set(modes) == set(_BESIDE.split("+")):  # in this order, whatever the file's
+        return _BESIDE
     if len(modes) != 1 or modes[0] not in _MODES.values():
-        raise ModelError(f"{place} pools by {modes}; one of {', '.join(_MODES.values())} is supported.")
+        raise ModelError(f"{place} pools by {modes}; one of {', '.join(_POOLINGS)} is supported.")
     return str(modes[0])
 
 
@@ -175,9 +179,9 @@ def write(folder: Path, stated: Stated) -> None:
     Raises:
         ModelError: sentence-transformers has no such pooling.
     """
-    if stated.pooling not in _MODES.values():
+    if stated.pooling not in _POOLINGS:
         raise ModelError(
-            f"sentence-transformers cannot pool by {stated.pooling}: use --pooling {', '.join(_MODES.values())}."
+            f"sentence-transformers cannot pool by {stated.pooling}: use --pooling {', '.join(_POOLINGS)}."
         )
     width = int(stated.projections[0]["in_features"]) if stated.projections else _width(folder)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -192,7 +196,7 @@ def write(folder: Path, stated: Stated) -> None:
         ],
     )
     _write_json(folder / "sentence_bert_config.json", {"max_seq_length": stated.max_length, "do_lower_case": False})
-    flags = {key: name == stated.pooling for key, name in _MODES.items()}
+    flags = {key: name in stated.pooling.split("+") for key, name in _MODES.items()}
     _write_json(
         folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, **flags, "include_prompt": True}
     )

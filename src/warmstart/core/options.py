@@ -88,8 +88,9 @@ class LoadOptions:
     revision: str | None = option(None, "Branch, tag or commit on the Hub.")
     pooling: str | None = option(
         None,
-        "How token vectors become one: overrides what the model states.",
-        choices=("mean", "cls", "max", "lasttoken"),
+        "How token vectors become one. Default: what the model states; where that is the mean, labelled texts may show "
+        "that cls+mean is better.",
+        choices=("mean", "cls", "max", "lasttoken", "cls+mean"),
     )
     max_length: int | None = option(
         None, "Longest text, in tokens; longer texts are cut. Default: what the model states, at most 256."

@@ -61,9 +61,9 @@ def _plan(task: Task, name: str, options: AdviseOptions, reference: ReferenceRow
         return _from_outline(task, read_outline(
             name, max_length=options.max_length, trust_remote_code=options.trust_remote_code
         ), options)  # fmt: skip
-    backbone = load_for(task, name, options)
     effort = "probe" if options.effort is None else options.effort
     embedded = effort != "rules" and len(task.labelled) > 0
+    backbone = load_for(task, name, options, options.seed if embedded else None)
     situation = encode_task(task, backbone, options, "labelled" if embedded else "none", reference)
     if not embedded:
         return plan_by_rules(situation, options)

@@ -25,6 +25,7 @@ from warmstart.data.task import Task, load_task
 from warmstart.strategies.protocol import Rows, Subset
 from warmstart.train.calibrate import StepCost, cost_of_a_row
 from warmstart.train.forgetting import Reference
+from warmstart.verbs.pooling import better_pooling
 
 REFERENCE_OFF = "none"
 REFERENCE_ROWS = 256  # at most
@@ -89,7 +90,7 @@ def prepare(data: DataOptions, model: ModelOptions, reference_data: str | None =
     """
     task = read_task(data)
     rows = read_reference_rows(data, reference_data, task)
-    return encode_task(task, load_for(task, model.model, model), model, "all", rows)
+    return encode_task(task, load_for(task, model.model, model, data.seed), model, "all", rows)
 
 
 def read_task(data: DataOptions) -> Task:
@@ -105,23 +106,36 @@ def read_reference_rows(data: DataOptions, reference_data: str | None, task: Tas
     return read_reference(str(reference_data), task.card, REFERENCE_ROWS, data.seed) if given else None
 
 
-def load_for(task: Task, name: str, options: LoadOptions) -> Backbone:
+def load_for(task: Task, name: str, options: LoadOptions, seed: int | None = None) -> Backbone:
     """A model for a task.
+
+    Args:
+        task: what it is for.
+        name: the model.
+        options: how to read it.
+        seed: of the rows by which its pooling may be chosen; None to leave that as the model states it.
 
     Raises:
         ModelError: when it cannot be used, or reads another kind of input.
     """
-    backbone = load_backbone(
+    backbone = _load(name, options, options.pooling)
+    check_kind(task, name, backbone.kind)
+    pooling = None if seed is None else better_pooling(task, backbone, options, seed)
+    if pooling is not None:
+        backbone = _load(name, options, pooling)
+    reporter().say(f"Model: {backbone.card.name}, {backbone.card.parameters:,} parameters, from {backbone.card.source}")
+    return backbone
+
+
+def _load(name: str, options: LoadOptions, pooling: str | None) -> Backbone:
+    return load_backbone(
         name,
         revision=options.revision,
-        pooling=options.pooling,
+        pooling=pooling,
         max_length=options.max_length,
         image_size=options.image_size,
         trust_remote_code=options.trust_remote_code,
     )
-    check_kind(task, name, backbone.kind)
-    reporter().say(f"Model: {backbone.card.name}, {backbone.card.parameters:,} parameters, from {backbone.card.source}")
-    return backbone
 
 
 def check_kind(task: Task, name: str, kind: str) -> None:
