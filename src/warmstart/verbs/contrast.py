@@ -10,7 +10,8 @@ from typing import cast
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.text_inputs import TextPreprocessor
-from warmstart.contrastive.sentences import ContrastOutcome, Judge, check_training, train_sentences, with_hard_negatives
+from warmstart.contrastive.fitting import ContrastOutcome
+from warmstart.contrastive.sentences import Judge, check_training, train_sentences, with_hard_negatives
 from warmstart.contrastive.settings import ContrastSettings, mining_plan, parse_dimensions, settings_from
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, PairsCard, RankScores
