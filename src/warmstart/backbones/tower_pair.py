@@ -142,7 +142,9 @@ class TowerPairModel(PreTrainedModel):
     ) -> CLIPOutput:
         """Scaled cosines of every image and every text, and the unit vectors that they come of."""
         images = nn.functional.normalize(self.get_image_features(pixel_values).float(), dim=-1)
-        texts = nn.functional.normalize(self.get_text_features(input_ids, attention_mask, token_type_ids).float(), dim=-1)
+        texts = nn.functional.normalize(
+            self.get_text_features(input_ids, attention_mask, token_type_ids).float(), dim=-1
+        )
         logits = self.logit_scale.exp() * images @ texts.T  # (images, texts)
         return CLIPOutput(logits_per_image=logits, logits_per_text=logits.T, image_embeds=images, text_embeds=texts)
 
@@ -157,8 +159,8 @@ def pair_towers(vision: Classifier, text: Classifier, logit_scale: float, prompt
         prompt: text put before every text.
     """
     config = TowerPairConfig(
-        vision_config=vision.backbone.config,
-        text_config=text.backbone.config,
+        vision_config=vision.backbone.config.to_dict(),  # copies: a model sets the attention in its configuration
+        text_config=text.backbone.config.to_dict(),
         vision_pooling=vision.config.pooling,
         text_pooling=text.config.pooling,
         vision_projections=vision.config.projections,
@@ -170,7 +172,8 @@ def pair_towers(vision: Classifier, text: Classifier, logit_scale: float, prompt
     model = TowerPairModel(config, vision.backbone, text.backbone)
     model.vision_projections.load_state_dict(vision.projections.state_dict())
     model.text_projections.load_state_dict(text.projections.state_dict())
-    return model.eval()
+    model.eval()
+    return model
 
 
 def register() -> None:

@@ -6,6 +6,8 @@ and a projection (SigLIP's fixed length) keep their text tower whole: it embeds 
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.sentence_folder import Stated
 from warmstart.backbones.tower_pair import TowerPairModel
 from warmstart.core.errors import ModelError
@@ -150,3 +153,26 @@ def label_embedder(model: PreTrainedModel, tokenizer: Any) -> Callable[[Sequence
         return nn.functional.normalize(found.float(), dim=-1)  # (texts, features)
 
     return embed
+
+
+def put_together(model: PreTrainedModel, vision: Classifier, text: Classifier, scale: float) -> PreTrainedModel:
+    """A copy of a two-tower model of transformers with the weights of two encoders that were taken out of it.
+
+    Args:
+        model: what `vision_tower` and `text_tower` were given; it is not changed.
+        vision: of images.
+        text: of texts.
+        scale: what cosines are multiplied by.
+    """
+    found: PreTrainedModel = copy.deepcopy(model).float().cpu()
+    for encoder, trunk, names in (
+        (vision, found.vision_model, VISION_PROJECTIONS),
+        (text, found.text_model, TEXT_PROJECTIONS),
+    ):
+        trunk.load_state_dict(encoder.backbone.state_dict())
+        linear = projection(found, names)
+        if linear is not None:
+            linear.load_state_dict(encoder.projections.get_submodule("0.0").state_dict())
+    with torch.no_grad():
+        found.logit_scale.fill_(math.log(scale))
+    return found.requires_grad_(requires_grad=True).eval()

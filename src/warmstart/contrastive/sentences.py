@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import torch
+
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device, forward
 from warmstart.backbones.load import Backbone

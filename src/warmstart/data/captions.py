@@ -194,10 +194,14 @@ def _usable(
             f"row {int(source.rows[place])}, {_name(column, place)}: {probes[int(image_of[place])].problem}"
             for place in broken[:_SHOWN]
         )
-        raise _refused(f"{len(broken)} rows have no image that can be used ({shown}{_more(broken)})", source, roles, "image")
+        raise _refused(
+            f"{len(broken)} rows have no image that can be used ({shown}{_more(broken)})", source, roles, "image"
+        )
     if empty and not options.drop_invalid:
         shown = ", ".join(str(int(source.rows[place])) for place in empty[:_SHOWN])
-        raise _refused(f"{len(empty)} rows have an empty caption (rows {shown}{_more(empty)})", source, roles, "caption")
+        raise _refused(
+            f"{len(empty)} rows have an empty caption (rows {shown}{_more(empty)})", source, roles, "caption"
+        )
     kept = sorted(set(range(len(captions))) - set(broken) - set(empty))
     if not kept:
         raise DataError("no row has both an image and a caption", file=source.name)
