@@ -70,6 +70,7 @@ def options(captions: Path | str = "unused", **changes: Any) -> ContrastClipOpti
         "num_train_epochs": 4,
         "evaluations": 2,
         "bf16": "false",
+        "temperature": 0.07,
         "seed": 3,
         "output_dir": "unused",
     }

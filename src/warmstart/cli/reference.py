@@ -130,7 +130,7 @@ def _row(spec: dataclasses.Field[Any], hint: Any) -> str:
     is_argument = bool(spec.metadata.get("argument"))
     name = spec.name.upper() if is_argument else o.flag(spec.name)
     if spec.default is True:
-        name = f"{name}/--no-{name.removeprefix('--')}"
+        name = f"{name}`, `--no-{name.removeprefix('--')}"
     return f"| `{name}` | {_type(spec, hint)} | {_default(spec)} | {_escaped(spec.metadata['help'])} |"
 
 

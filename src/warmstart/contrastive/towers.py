@@ -69,7 +69,8 @@ def tower_groups(model: Towers) -> tuple[Group, ...]:
             found.append(replace(group, tower=tower, modules=modules, parameters=parameters))
     own = tuple(f"temperature.{name}" for name, _ in model.temperature.named_parameters())
     if own:
-        found.append(Group(JOINT if several else "", "head", len(found), ("temperature",), own))
+        depth = 0 if several else len(found)
+        found.append(Group(JOINT if several else "", "head", depth, ("temperature",), own))
     return tuple(found)
 
 

@@ -451,7 +451,10 @@ class ContrastClipOptions(OutputOptions, ContrastTrainOptions, PairModelOptions,
     mini_batch_size: int = option(
         64, "Rows of one forward pass. Memory grows with it, not with the batch (gradient caching)."
     )
-    temperature: float = option(0.07, "What cosines are divided by at the start. Lower looks at the hardest only.")
+    temperature: float | None = option(  # type: ignore[assignment]
+        None,
+        "What cosines are divided by at the start. Lower looks at the hardest only. Default: 0.07, or that of --model.",
+    )
     learn_temperature: bool = option(True, "Train the temperature, between 0.01 and 1.")
     direction: str = option(
         "symmetric",

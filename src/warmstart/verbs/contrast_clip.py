@@ -30,6 +30,7 @@ from warmstart.contrastive.clip import (
 )
 from warmstart.contrastive.fitting import ContrastOutcome
 from warmstart.contrastive.settings import ContrastSettings, settings_from
+from warmstart.contrastive.temperature import MAX_SCALE, MIN_SCALE
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, Example, PairsCard, RankScores
 from warmstart.core.errors import ModelError, SettingError
@@ -45,6 +46,7 @@ from warmstart.verbs.processes import Processes
 from warmstart.verbs.vector_check import text_side
 from warmstart.verbs.workspace import Workspace
 
+TEMPERATURE = 0.07  # where a new pair starts (arXiv 2103.00020, sec. 2.5)
 _RESERVE_SHARE = 1.5  # of the seconds that ranking the test images took before, kept for what follows training
 _RESERVE_LEAST = 30.0  # seconds: saving, and loading again in a new process
 _EXAMPLES, _FOUND = 6, 5  # test captions in the report, and images found for each
@@ -90,11 +92,14 @@ def contrast_clip(options: ContrastClipOptions) -> ContrastResult:
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     if processes.is_main:
         workspace.check()
-    settings = settings_from(options, options.seed, device)
+    start = TEMPERATURE if options.temperature is None else options.temperature
+    settings = settings_from(dataclasses.replace(options, temperature=start), options.seed, device)
     _check_models(options)
     task = load_captions(options)
     _show(task.card)
     pair = load_pair(options)
+    if options.temperature is None and pair.whole is not None:
+        settings = _at_temperature(settings, 1 / pair.backbones[0].logit_scale)
     check_sides(pair.vision, pair.text, learns_temperature=options.learn_temperature)
     check_training(pair.vision, pair.text, len(task.train), settings, processes.world)
     processes.wait()
@@ -170,6 +175,14 @@ def _train(
             progress=progress,
         )
     return outcome, before, judge
+
+
+def _at_temperature(settings: ContrastSettings, temperature: float) -> ContrastSettings:
+    """The settings with the temperature of a pair that is gone on with, as far as a learnt one may reach."""
+    options = settings.options
+    if options.learn_temperature:
+        temperature = min(max(temperature, 1 / MAX_SCALE), 1 / MIN_SCALE)
+    return dataclasses.replace(settings, options=dataclasses.replace(options, temperature=temperature))
 
 
 def _check_models(options: ContrastClipOptions) -> None:
