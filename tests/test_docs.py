@@ -67,7 +67,8 @@ def test_command_lines_parse(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_options_named_in_the_text_exist(path: Path) -> None:
-    known = {flag for command in COMMANDS.values() for parameter in command.params for flag in parameter.opts}
+    parameters = [parameter for command in COMMANDS.values() for parameter in command.params]
+    known = {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
     known |= {"--help", "--version", "--check", "--local-dir", "--nproc-per-node"}
     text = path.read_text(encoding="utf-8")
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) <= known

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.advise import advise as advise
     from warmstart.verbs.compare import compare as compare
     from warmstart.verbs.contrast import contrast_sentences as contrast_sentences
+    from warmstart.verbs.contrast_clip import contrast_clip as contrast_clip
     from warmstart.verbs.groups import groups as groups
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
@@ -28,6 +29,7 @@ _HOMES = {
     "adapt": "warmstart.verbs.adapt",
     "advise": "warmstart.verbs.advise",
     "compare": "warmstart.verbs.compare",
+    "contrast_clip": "warmstart.verbs.contrast_clip",
     "contrast_sentences": "warmstart.verbs.contrast",
     "groups": "warmstart.verbs.groups",
     "load": "warmstart.verbs.predict",

@@ -118,7 +118,7 @@ def test_models_that_are_refused():
 
     assert two_tower.is_two_tower(Odd())
     with pytest.raises(ModelError, match="Odd has no vision_model"):
-        two_tower.split(Odd())
+        two_tower.vision_tower(Odd())
     config = tf.CLIPConfig(text_config={**TEXT, "max_position_embeddings": 12}, vision_config=VISION, projection_dim=16)
     model = make(tf.CLIPModel, config)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from warmstart.backbones.load import load_backbone
-from warmstart.contrastive.sentences import ContrastOutcome, train_sentences
+from warmstart.contrastive.fitting import ContrastOutcome
+from warmstart.contrastive.sentences import train_sentences
 from warmstart.contrastive.settings import settings_from
 from warmstart.core.clock import Clock
 from warmstart.core.options import ContrastSentencesOptions

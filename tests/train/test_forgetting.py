@@ -17,8 +17,7 @@ from tiny import CAUSAL, TEXT, TINY, make
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import Backbone, load_backbone
-from warmstart.backbones.text_inputs import Inputs, TokenInputs
-from warmstart.strategies.protocol import Subset
+from warmstart.backbones.text_inputs import Inputs, Subset, TokenInputs
 from warmstart.train.forgetting import Reference, measure, take_reference, trunk_groups
 from warmstart.train.snapshot import pooled, snapshot
 

@@ -84,7 +84,7 @@ class Classifier(PreTrainedModel):
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config()) if trunk is None else trunk
         drop_unused_pooler(self.backbone, config.pooling)
-        self.projections = nn.ModuleList(_dense(spec) for spec in config.projections)
+        self.projections = nn.ModuleList(dense(spec) for spec in config.projections)
         self.head = nn.Linear(self.feature_size, config.num_labels)
         self._reads_segments = reads_segments(self.backbone)
         self.post_init()
@@ -101,23 +101,18 @@ class Classifier(PreTrainedModel):
             nn.init.normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
 
-    def features(self, **inputs: Tensor) -> Tensor:
-        """Pooled features, (batch, features), before the head."""
-        mask = inputs.get("attention_mask")
-        if not self._reads_segments:
-            inputs.pop("token_type_ids", None)
-        if self.config.interpolate_positions:
-            output = self.backbone(**inputs, interpolate_pos_encoding=True, return_dict=True)
-        else:
-            output = self.backbone(**inputs, return_dict=True)
-        pooled = pool(output, mask, self.config.pooling)  # (batch, width)
-        if len(self.projections) > 0:
-            pooled = pooled.to(next(self.projections.parameters()).dtype)  # they stay in float32 beside a bf16 trunk
-        for projection in self.projections:
-            pooled = projection(pooled)
-        if self.config.normalize:
-            pooled = nn.functional.normalize(pooled, dim=-1)
-        return pooled  # (batch, features)
+    def pooled(self, **inputs: Tensor) -> Tensor:
+        """What the trunk and its pooling give, (batch, width), before the projections."""
+        interpolate, segments = self.config.interpolate_positions, self._reads_segments
+        return run_trunk(
+            self.backbone, inputs, self.config.pooling, reads_segments=segments, interpolate_positions=interpolate
+        )
+
+    def features(self, pooled: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """Pooled features, (batch, features), before the head; of inputs, or of what `pooled` gave for them before."""
+        found = self.pooled(**inputs) if pooled is None else pooled  # (batch, width)
+        found = project(self.projections, found)
+        return nn.functional.normalize(found, dim=-1) if self.config.normalize else found  # (batch, features)
 
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> SequenceClassifierOutput:
         """Logits, (batch, labels); with `labels`, (batch,), also their mean cross-entropy."""
@@ -127,7 +122,41 @@ class Classifier(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-def _dense(spec: dict[str, Any]) -> nn.Sequential:
+def run_trunk(
+    trunk: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    pooling: str,
+    *,
+    reads_segments: bool,
+    interpolate_positions: bool,
+) -> Tensor:
+    """A trunk's output as one vector per input, (batch, width).
+
+    Args:
+        trunk: the model without its head.
+        inputs: its arguments.
+        pooling: one of `POOLINGS`.
+        reads_segments: whether it is given token_type_ids.
+        interpolate_positions: whether its position embeddings are resized to the images.
+    """
+    given = {name: value for name, value in inputs.items() if reads_segments or name != "token_type_ids"}
+    if interpolate_positions:
+        output = trunk(**given, interpolate_pos_encoding=True, return_dict=True)
+    else:
+        output = trunk(**given, return_dict=True)
+    return pool(output, given.get("attention_mask"), pooling)  # (batch, width)
+
+
+def project(projections: nn.ModuleList, pooled: Tensor) -> Tensor:
+    """Pooled vectors through dense layers, (batch, out); the layers stay in float32 beside a bfloat16 trunk."""
+    found = pooled.to(next(projections.parameters()).dtype) if len(projections) > 0 else pooled
+    for projection in projections:
+        found = projection(found)
+    return found
+
+
+def dense(spec: dict[str, Any]) -> nn.Sequential:
+    """One dense layer from its in_features, out_features, bias and activation."""
     linear = nn.Linear(spec["in_features"], spec["out_features"], bias=spec["bias"])
     return nn.Sequential(linear, ACTIVATIONS[spec["activation"]]())
 

@@ -74,6 +74,7 @@ class Backbone:
     logit_scale: float = 20.0  # cosine → logit, for zero-shot
     pretraining_head: Callable[[], PretrainingHead] | None = None  # loads a language model's own head
     source_head: SourceHead | None = None  # of a classifier that was trained on other classes
+    text_tower: Backbone | None = None  # of a two-tower model, where its texts can be trained on
 
     def classifier(self, labels: Sequence[str], modality: str, *, pretrained: bool = True) -> Classifier:
         """A fresh classifier on a copy of the pretrained trunk (or on random weights, from the global generator)."""
@@ -149,7 +150,7 @@ def backbone_from_source(
         raise ModelError(f"{source.name} is an encoder-decoder ({config.model_type}), which is not supported.")
     trunk = load_trunk(trunk_folder, trust_remote_code, pooling)
     if two_tower.is_two_tower(trunk):
-        return _two_tower_backbone(source, trunk, trunk_folder, pooling, image_size)
+        return _two_tower_backbone(source, trunk, trunk_folder, pooling, max_length, image_size)
     if _is_image(trunk):
         processor = read_image_processor(trunk_folder, trust_remote_code)
         return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
@@ -185,7 +186,7 @@ def _text_backbone(
     limit = min(_positions(trunk), int(tokenizer.model_max_length))
     length = _text_length(source, limit, stated.max_length, max_length)
     chosen = pooling if pooling is not None else stated.pooling or _default_text_pooling(config)
-    if chosen == "pooler" and getattr(trunk, "pooler", None) is None:
+    if pooling == "pooler" and getattr(trunk, "pooler", None) is None:
         raise ModelError(f"--pooling is pooler, but {type(trunk).__name__} of {source.name} has none.")
     preprocessor = TextPreprocessor(tokenizer, length, stated.prompt)
     backbone = _assemble(source, trunk, preprocessor, "text", chosen, stated)
@@ -276,18 +277,27 @@ def _fit_positions(backbone: Backbone, preprocessor: ImagePreprocessor) -> None:
 
 
 def _two_tower_backbone(
-    source: Source, trunk: PreTrainedModel, folder: Path, pooling: str | None, image_size: int | None
+    source: Source,
+    trunk: PreTrainedModel,
+    folder: Path,
+    pooling: str | None,
+    max_length: int | None,
+    image_size: int | None,
 ) -> Backbone:
     if pooling not in (None, "pooler"):
         raise ModelError(f"--pooling is {pooling}, but {source.name} has two towers with a pooling of their own.")
-    towers = two_tower.split(trunk)
+    vision, text = two_tower.vision_tower(trunk), two_tower.text_tower(trunk)
     processor = read_image_processor(folder)
     tokenizer = read_tokenizer(folder)
-    backbone = _image_backbone(source, towers.vision, processor, towers.stated, image_size)
+    backbone = _image_backbone(source, vision.trunk, processor, vision.stated, image_size)
     backbone.whole = trunk
-    backbone.logit_scale = towers.logit_scale
+    backbone.logit_scale = two_tower.logit_scale(trunk)
     two_tower.check_features(trunk, backbone.encoder, source.name)
     backbone.embed_labels = two_tower.label_embedder(trunk, tokenizer)
+    if text is not None:
+        texts = _text_backbone(source, text.trunk, tokenizer, text.stated, None, max_length)
+        if two_tower.reads_alike(trunk, texts.encoder):
+            backbone.text_tower, backbone.embed_labels = texts, texts.embed_labels
     return backbone
 
 

@@ -77,6 +77,44 @@ class TokenInputs:
         return batch  # each (rows, longest)
 
 
+class Subset:
+    """Some rows of encoded inputs, without copying them."""
+
+    def __init__(self, inputs: Inputs, chosen: np.ndarray) -> None:
+        self._inputs, self._chosen = inputs, chosen
+        self.lengths = inputs.lengths[chosen]
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, Tensor]:
+        """See `Inputs.batch`."""
+        return self._inputs.batch([int(self._chosen[row]) for row in rows], augment_seed)
+
+
+class PooledInputs:
+    """Rows of which it is known already what the trunk and its pooling give; the model is given that in their place.
+
+    Args:
+        pooled: (rows, width), in float32.
+    """
+
+    def __init__(self, pooled: np.ndarray) -> None:
+        self._pooled = pooled
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Ones: every row costs the same."""
+        return np.ones(len(self._pooled), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._pooled)
+
+    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, Tensor]:
+        """pooled, (rows, width)."""
+        return {"pooled": torch.from_numpy(self._pooled[list(rows)])}
+
+
 class TextPreprocessor:
     """A tokenizer with a length and a prompt.
 

@@ -61,7 +61,8 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     elif words:
         info = typer.Option(help=text, parser=_number_or_word, metavar="|".join(("FLOAT", *words)))
     elif hint is bool:
-        info = typer.Option(f"--{spec.name.replace('_', '-')}", help=text)
+        name = spec.name.replace("_", "-")
+        info = typer.Option(f"--{name}/--no-{name}" if spec.default is True else f"--{name}", help=text)
     else:
         info = typer.Option(help=text)
     default = inspect.Parameter.empty if is_required else [spec.default] if many else spec.default

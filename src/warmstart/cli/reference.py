@@ -37,6 +37,8 @@ _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
 _HEADINGS = {
     "DataOptions": "Data",
     "PairDataOptions": "Data",
+    "CaptionDataOptions": "Data",
+    "PairModelOptions": "Model",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
     "ModelOptions": "Model",
@@ -127,6 +129,8 @@ def _table(rows: Iterator[str]) -> list[str]:
 def _row(spec: dataclasses.Field[Any], hint: Any) -> str:
     is_argument = bool(spec.metadata.get("argument"))
     name = spec.name.upper() if is_argument else o.flag(spec.name)
+    if spec.default is True:
+        name = f"{name}`, `--no-{name.removeprefix('--')}"
     return f"| `{name}` | {_type(spec, hint)} | {_default(spec)} | {_escaped(spec.metadata['help'])} |"
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from warmstart.cli.console import output
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
-from warmstart.report.contrast import score_rows
+from warmstart.report.contrast import at_five, score_rows
 from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
@@ -72,10 +72,11 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
     """Recalls before and after, alarms, advice, and where the report is."""
     record = result.record
     title = f"{record.after.queries:,} test queries among {record.after.candidates:,} candidates"
-    table = Table("", "recall@1 %", "recall@10 %", "mean reciprocal rank", title=title)
+    shown = (1, 5, 10) if at_five(record) else (1, 10)
+    table = Table("", *(f"recall@{k} %" for k in shown), "mean reciprocal rank", title=title)
     for row in score_rows(record):
         found = row.scores
-        recalls = [formats.interval_percent(found.recall_at_1), formats.interval_percent(found.recall_at_10)]
+        recalls = [formats.interval_percent(getattr(found, f"recall_at_{k}")) for k in shown]
         table.add_row(row.name, *(escape(text) for text in recalls), f"{found.reciprocal_rank.value:.3f}")
     output.print(table)
     if verbose and record.groups:
@@ -86,6 +87,11 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
         output.print(f"• {escape(line)}")
     output.print(f"Result: {escape(result.output_dir)}")
     output.print(f"Report: {escape(result.report)}")
+
+
+def show_contrast_clip(result: ContrastResult, verbose: bool) -> None:
+    """The same, both ways."""
+    show_contrast_sentences(result, verbose)
 
 
 def show_advise(plan: Plan, verbose: bool) -> None:

@@ -30,6 +30,8 @@ class PairRows(Rows):
         candidate_ids: (sides − 1, rows), equal for candidates of the same content.
         known: ids of all positives of an anchor, by its id; anchors with one positive need not be there.
         part_rows: rows of one forward pass, at the length of the batch's longest row; shorter ones go in larger parts.
+        augment: whether images are augmented.
+        seed: of the augmentation.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class PairRows(Rows):
         candidate_ids: np.ndarray,
         known: Mapping[int, np.ndarray] | None = None,
         part_rows: int = 32,
+        *,
+        augment: bool = False,
+        seed: int = 0,
     ) -> None:
-        super().__init__(sides[0], np.zeros(len(sides[0]), dtype=np.int64))
+        super().__init__(sides[0], np.zeros(len(sides[0]), dtype=np.int64), augment, seed)
         self.sides, self.part_rows = tuple(sides), part_rows
         self.anchor_ids, self.candidate_ids = torch.from_numpy(anchor_ids), torch.from_numpy(candidate_ids)
         self.known = {} if known is None else {key: torch.from_numpy(ids) for key, ids in known.items()}
@@ -49,10 +54,26 @@ class PairRows(Rows):
         """For each side its parts and the place in the batch of each of their rows; and the ids of all."""
         chosen = torch.tensor(rows)
         return {
-            "sides": [_parts(inputs, np.asarray(rows), self.part_rows) for inputs in self.sides],
+            "sides": [self._parts(inputs, np.asarray(rows)) for inputs in self.sides],
             "anchors": self.anchor_ids[chosen],  # (rows,)
             "candidates": self.candidate_ids[:, chosen],  # (sides − 1, rows)
         }
+
+    def _parts(self, inputs: Inputs, rows: np.ndarray) -> dict[str, Any]:
+        """Rows sorted by length, longest first, in parts of about equal cost."""
+        lengths = inputs.lengths[rows]
+        places = np.argsort(-lengths, kind="stable")
+        budget = self.part_rows * int(lengths.max())
+        parts, start = [], 0
+        while start < len(places):
+            size = max(1, budget // int(lengths[places[start]]))
+            chosen = [int(row) for row in rows[places[start : start + size]]]
+            draw = None
+            if self.augment:
+                draw = int(np.random.SeedSequence((self.seed, self.epoch, chosen[0])).generate_state(1)[0])
+            parts.append(inputs.batch(chosen, draw))
+            start += size
+        return {"parts": parts, "places": torch.from_numpy(places)}
 
     def false_negatives(self, anchors: Tensor, candidates: Tensor, *, gather: bool) -> Tensor:
         """(queries, candidates of all processes), true where a candidate is a right answer to the query.
@@ -68,19 +89,6 @@ class PairRows(Rows):
         pool = gather_rows(flat) if gather else flat
         exclude = same(candidates[0], pool)
         return exclude | known_positives(anchors.tolist(), pool, self.known) if self.known else exclude
-
-
-def _parts(inputs: Inputs, rows: np.ndarray, part_rows: int) -> dict[str, Any]:
-    """Rows sorted by length, longest first, in parts of about equal cost."""
-    lengths = inputs.lengths[rows]
-    places = np.argsort(-lengths, kind="stable")
-    budget = part_rows * int(lengths.max())
-    parts, start = [], 0
-    while start < len(places):
-        size = max(1, budget // int(lengths[places[start]]))
-        parts.append(inputs.batch([int(row) for row in rows[places[start : start + size]]]))
-        start += size
-    return {"parts": parts, "places": torch.from_numpy(places)}
 
 
 class PairBatches(Sampler[list[int]]):
@@ -130,3 +138,5 @@ class PairLoader(DataLoader[int]):
         """Choose the order of an epoch."""
         batches: Any = self.batch_sampler
         batches.set_epoch(epoch)
+        rows: Any = self.dataset
+        rows.set_epoch(epoch)

@@ -98,6 +98,7 @@ def backward(sides: Sequence[Side], loss: Callable[..., tuple[Tensor, R]], *, ke
             side, part = jobs[place]
             with states[place].restored():
                 graph = side.encode(part)
-        torch.autograd.backward(graph, gradient.to(graph.dtype))
+        if graph.requires_grad:  # a side that nothing learns in has none
+            torch.autograd.backward(graph, gradient.to(graph.dtype))
         graphs[place] = leaves[place] = states[place] = None  # type: ignore[call-overload]
     return result

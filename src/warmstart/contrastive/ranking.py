@@ -64,6 +64,7 @@ def score_ranks(
         queries=len(queries),
         candidates=len(candidates),
         recall_at_1=wilson_interval(int((found <= 1).sum()), len(found)),
+        recall_at_5=wilson_interval(int((found <= 5).sum()), len(found)),
         recall_at_10=wilson_interval(int((found <= 10).sum()), len(found)),
         reciprocal_rank=bootstrap_interval(1 / found, seed),
         geometry=geometry(torch.from_numpy(queries), torch.from_numpy(candidates[first]), everything),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,21 @@ class ContrastSettings:
             device=device,
         )
 
-    def adapted(self, encoder: Classifier) -> nn.Module:
-        """The encoder with everything open, or inside of LoRA."""
+    def adapted(self, encoder: Classifier, new: Sequence[str] = ()) -> nn.Module:
+        """The encoder with everything open, or inside of LoRA.
+
+        Args:
+            encoder: what is trained.
+            new: dotted names of what was not pretrained, and learns whole beside LoRA.
+        """
         if not self.options.lora:
             return encoder
         options = self.options
-        targets = choose_targets(encoder, options.target_modules)
+        found = choose_targets(encoder, options.target_modules)
+        targets = [name for name in found if not name.startswith(tuple(f"{path}." for path in new))]
         wrapped: nn.Module = inject(encoder, targets, options.r, options.lora_alpha, options.lora_dropout)
+        for path in new:
+            encoder.get_submodule(path).requires_grad_(requires_grad=True)
         return wrapped
 
     def shown(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class RankScores(Record):
     recall_at_10: Interval
     reciprocal_rank: Interval
     geometry: Geometry
+    recall_at_5: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ class PairsCard(Record):
     dropped: int
     seed: int
     fingerprint: str
+    images: dict[str, int] = field(default_factory=dict)  # split → images, where anchors are images
+    guessed: tuple[str, ...] = ()  # roles whose columns were guessed
+
+
+@dataclass(frozen=True)
+class Example(Record):
+    """What one test query found."""
+
+    query: str
+    rank: int  # of its best answer; 1 for the first
+    found: tuple[str, ...]  # JPEG thumbnails of the first few, base64
+    right: tuple[bool, ...]  # which of these are answers
 
 
 @dataclass(frozen=True)
@@ -100,3 +113,7 @@ class ContrastRecord(Record):
     command: str
     advice: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
+    text_backbone: BackboneCard | None = None  # of two towers, that of texts; `backbone` is then that of images
+    image_to_text_before: RankScores | None = None  # of two towers; `before` and `after` are then text → image
+    image_to_text_after: RankScores | None = None
+    examples: tuple[Example, ...] = ()

@@ -376,6 +376,106 @@ class ContrastSentencesOptions(OutputOptions, MiningOptions, ContrastTrainOption
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionDataOptions:
+    """Where the captioned images are. Sizes count images: an image is on one side of every split."""
+
+    captions: str = required(
+        "CSV, TSV, JSONL or Parquet file, or `datasets` name, with a column of images and one of captions; an image "
+        "may have several."
+    )
+    images: str | None = option(
+        None, "Folder that the image names start from. Default: the folder of the captions' file."
+    )
+    image_column: str | None = option(None, "Column with the images. Guessed, and shown, when not given.")
+    caption_column: str | None = option(None, "Column with the captions. Guessed, and shown, when not given.")
+    train_size: float | None = option(
+        None, "Images to learn from: a count, or a fraction below 1. Default: all that --test-size leaves."
+    )
+    test_size: float = option(0.1, "Images to judge by: a count, or a fraction below 1.")
+    validation_size: float = option(0.1, "Images kept for choosing the checkpoint: a count, or a fraction below 1.")
+    drop_invalid: bool = option(
+        False, "Leave out rows whose image cannot be read or whose caption is empty; they are counted."
+    )
+    seed: int = option(42, "Seed of the splits, the batches, the new heads and the training.")
+
+
+LOCKS = ("none", "vision", "text", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairModelOptions:
+    """The two towers to start from, or a pair that is one already."""
+
+    vision_model: str | None = option(None, "Hub name, folder, or packaged model that reads images.")
+    text_model: str | None = option(None, "Hub name, folder, or packaged model that reads texts.")
+    model: str | None = option(
+        None, "Instead of the two: a CLIP-like model, or a result of contrast clip, to go on with."
+    )
+    lock: str = option(
+        "none",
+        "Which tower keeps its weights: it is in evaluation mode, and what it gives for each row is computed once. A "
+        "new head on it still learns.",
+        choices=LOCKS,
+    )
+    projection: str = option(
+        "linear", "What is put on each tower: a linear layer, or one with a hidden layer.", choices=("linear", "mlp")
+    )
+    projection_dim: int = option(512, "Width of the space that images and texts share.")
+    vision_pooling: str | None = option(
+        None, "How an image tower's output becomes one vector.", choices=("mean", "cls", "max", "pooler")
+    )
+    text_pooling: str | None = option(
+        None,
+        "How token vectors become one: overrides what the text model states.",
+        choices=("mean", "cls", "max", "lasttoken"),
+    )
+    max_length: int | None = option(
+        None, "Longest caption, in tokens; longer ones are cut. Default: what the model states, at most 256."
+    )
+    image_size: int | None = option(
+        None, "Side of the square that images are resized to, in pixels. Default: what the model states."
+    )
+    trust_remote_code: bool = option(
+        False, "Run code that comes with a model. Only for models whose code you have read."
+    )
+    cache_dir: str | None = option(
+        None, "Folder of what locked towers give. Default: $WARMSTART_CACHE or ~/.cache/warmstart."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastClipOptions(OutputOptions, ContrastTrainOptions, PairModelOptions, CaptionDataOptions):
+    """Options of `contrast clip`."""
+
+    learning_rate: float = option(2e-4, "Peak rate of the last group of layers below the new heads.")
+    head_learning_rate: float = option(1e-3, "Peak rate of the new heads, and of a learnt temperature.")
+    per_device_train_batch_size: int = option(
+        256, "Pairs per step and process: the pool in which each caption looks for its image."
+    )
+    mini_batch_size: int = option(
+        64, "Rows of one forward pass. Memory grows with it, not with the batch (gradient caching)."
+    )
+    temperature: float | None = option(  # type: ignore[assignment]
+        None,
+        "What cosines are divided by at the start. Lower looks at the hardest only. Default: 0.07, or that of --model.",
+    )
+    learn_temperature: bool = option(True, "Train the temperature, between 0.01 and 1.")
+    direction: str = option(
+        "symmetric",
+        "Who looks for whom: images for captions, captions for images, or both.",
+        choices=("forward", "backward", "symmetric"),
+    )
+    augment: str = option(
+        "auto",
+        "Random crops and flips of training images (auto: on where the image tower is not locked).",
+        choices=("auto", "true", "false"),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Options of `predict`."""
 
@@ -503,6 +603,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0, 100, "above 0 and at most 100"),
     "evaluations": (0, float("inf"), "at least 1"),
     "range_max": (0, float("inf"), "at least 1"),
+    "projection_dim": (1, 65536, "between 2 and 65536"),
     "batch_size": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "seeds": (0, 100, "between 1 and 100"),

@@ -20,6 +20,7 @@ from warmstart.data.cells import NUMBER, cells
 from warmstart.data.folders import ENDINGS as IMAGE_ENDINGS
 from warmstart.data.sources import Source
 
+_CAPTION_NAMES = ("caption", "captions", "sentence", "text")
 _LABEL_NAMES = ("label", "labels", "class", "category", "target", "y")
 _STRUCTURES = (list, tuple, dict, set, bytes, np.ndarray)
 _SAMPLED = 5000  # rows that a guess looks at, spread evenly
@@ -116,6 +117,32 @@ def roles_of_reference(source: Source, card: TaskCard, defaults: dict[str, str])
     if image is None:
         raise _none("holds images", "--image-column", source)
     return Roles("image", {role: name for role, name in columns.items() if role == "label"} | {"image": image})
+
+
+def caption_roles(source: Source, image: str | None, caption: str | None) -> Roles:
+    """The columns of images and captions: the named ones, the others guessed.
+
+    Raises:
+        SettingError: when both roles are given the same column.
+        DataError: when a named column is not there, or no column stands out.
+    """
+    columns = {role: name for role, name in (("image", image), ("caption", caption)) if name is not None}
+    if image is not None and image == caption:
+        raise SettingError(f"--image-column and --caption-column both name {image!r}; each needs a column of its own.")
+    require(columns.values(), source)
+    profiles = [] if len(columns) == 2 else _profiles(source)
+    guessed = tuple(role for role in ("image", "caption") if role not in columns)
+    if "image" in guessed:
+        found = _guess_image(_free(profiles, columns), source)
+        if found is None:
+            raise _none("holds image files", "--image-column", source)
+        columns["image"] = found
+    if "caption" in guessed:
+        free = _free(profiles, columns)
+        named = {profile.name.strip().lower(): profile.name for profile in free if not profile.numeric}
+        known = [named[name] for name in _CAPTION_NAMES if name in named]
+        columns["caption"] = known[0] if known else _guess_text(free, source, "caption", "--caption-column")
+    return Roles("image", {role: columns[role] for role in ("image", "caption")}, guessed)
 
 
 def require(columns: Iterable[str], source: Source) -> None:
@@ -222,19 +249,23 @@ def _few_values(profile: _Profile) -> bool:
     return 2 <= profile.distinct <= most and profile.words <= 5
 
 
-def _guess_text(profiles: list[_Profile], source: Source) -> str:
+def _guess_text(
+    profiles: list[_Profile],
+    source: Source,
+    what: str = "text",
+    which: str = "--text-column (and --text-pair-column for two texts)",
+) -> str:
     words = [profile for profile in profiles if profile.filled and not profile.numeric]
     named = [profile.name for profile in words if profile.name.strip().lower() == "text"]
     if named:
         return named[0]
     found = [profile for profile in words if profile.words > 1.5] or words
     if not found:
-        raise _none("holds texts", "--text-column", source)
+        raise _none("holds texts", which.partition(" ")[0], source)
     longest = max(profile.length for profile in found)
     rivals = [profile.name for profile in found if profile.length >= longest / 2]
     if len(rivals) > 1:
-        pair = " (and --text-pair-column for two texts)"
-        raise _ambiguous("might be the text", rivals, f"--text-column{pair}", source)
+        raise _ambiguous(f"might be the {what}", rivals, which, source)
     return rivals[0]
 
 

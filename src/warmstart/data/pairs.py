@@ -269,12 +269,12 @@ def _split(pairs: Pairs, options: PairDataOptions) -> tuple[Pairs, Pairs, Pairs]
         return _split_groups(pairs, options)
     units = unite(pairs.anchor_ids, pairs.positive_ids)
     everything = np.arange(len(pairs))
-    chosen = _aside(units, options.test_size, options.seed, "test")
+    chosen = set_aside(units, options.test_size, options.seed, "test")
     rest = np.setdiff1d(everything, chosen)
     if options.train_size is not None:
         count = as_count(options.train_size, len(rest), "--train-size")
         rest = np.sort(np.random.default_rng([options.seed, 7]).permutation(rest)[:count])
-    held = rest[_aside(units[rest], options.validation_size, options.seed, "validation")]
+    held = rest[set_aside(units[rest], options.validation_size, options.seed, "validation")]
     return pairs.take(np.setdiff1d(rest, held)), pairs.take(held), pairs.take(chosen)
 
 
@@ -286,13 +286,28 @@ def _split_groups(pairs: Pairs, options: PairDataOptions) -> tuple[Pairs, Pairs,
     )
 
 
-def _aside(units: Ids, size: float, seed: int, name: str) -> Ids:
+def set_aside(
+    units: Ids, size: float, seed: int, name: str, what: str = "pairs", united: str = "pairs that share a text"
+) -> Ids:
+    """Places of what is set aside for a split, whole units at a time.
+
+    Args:
+        units: (rows,), equal for rows that stay together.
+        size: a count, or a fraction below 1.
+        seed: of the choice.
+        name: "test" or "validation".
+        what: what a row is, for messages.
+        united: which rows stay together, for messages.
+
+    Raises:
+        SettingError: fewer than two rows would be on a side.
+    """
     count = as_count(size, len(units), f"--{name}-size")
     chosen = choose(np.zeros(len(units), dtype=np.int64), units, count, seed, name)
     if len(chosen) < 2 or len(units) - len(chosen) < 2:
         raise SettingError(
-            f"{len(units)} pairs cannot be split by --{name}-size {size:g}: pairs that share a text stay together, and "
-            "two pairs must be on either side. Use more rows."
+            f"{len(units)} {what} cannot be split by --{name}-size {size:g}: {united} stay together, and two {what} "
+            "must be on either side. Use more rows."
         )
     return np.asarray(chosen, dtype=np.int64)
 

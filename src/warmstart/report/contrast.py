@@ -16,6 +16,8 @@ from warmstart.report.card import plain
 from warmstart.report.front_matter import front_matter
 from warmstart.report.html import environment
 
+TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text → image", "image → text"
+
 
 @dataclass(frozen=True)
 class ScoreRow:
@@ -38,13 +40,21 @@ def render_contrast(record: ContrastRecord) -> str:
         headline=headline(record),
         better=verdict(record),
         rows=score_rows(record),
+        at_five=at_five(record),
         training=_markup(contrast_plots.training(record.history, "training")),
         vectors=_markup(contrast_plots.vectors(record.history, "vectors")),
     )
 
 
 def score_rows(record: ContrastRecord) -> list[ScoreRow]:
-    """Before, after, and after with shorter vectors."""
+    """Before, after, and after with shorter vectors; of images and texts, both ways."""
+    if record.image_to_text_before is not None and record.image_to_text_after is not None:
+        return [
+            ScoreRow(f"{TEXT_TO_IMAGE}, before", record.before),
+            ScoreRow(f"{TEXT_TO_IMAGE}, after", record.after),
+            ScoreRow(f"{IMAGE_TO_TEXT}, before", record.image_to_text_before),
+            ScoreRow(f"{IMAGE_TO_TEXT}, after", record.image_to_text_after),
+        ]
     rows = [ScoreRow("before", record.before), ScoreRow("after", record.after)]
     return rows + [ScoreRow(f"after, {d} dimensions", scores) for d, scores in record.by_dimension.items()]
 
@@ -61,7 +71,70 @@ def headline(record: ContrastRecord) -> str:
     """What came of it, in one line."""
     before, after = record.before.recall_at_10, record.after.recall_at_10
     change = {"good": "rose", "bad": "fell", "mixed": "went"}[verdict(record)]
-    return f"Recall@10 {change} from {_percent(before)} to {_percent(after)} %"
+    what = f"Recall@10 of {TEXT_TO_IMAGE}" if record.text_backbone is not None else "Recall@10"
+    return f"{what} {change} from {_percent(before)} to {_percent(after)} %"
+
+
+def at_five(record: ContrastRecord) -> bool:
+    """Whether recall@5 was measured."""
+    return all(row.scores.recall_at_5 is not None for row in score_rows(record))
+
+
+def render_clip_card(record: ContrastRecord, name: str, *, own_form: bool) -> str:
+    """The model card of an image tower and a text tower.
+
+    Args:
+        record: the run.
+        name: what the model is called.
+        own_form: whether it is a `TowerPairModel`, which transformers loads once warmstart is imported.
+    """
+    head = front_matter(
+        {
+            "library_name": "transformers",
+            "pipeline_tag": "zero-shot-image-classification",
+            "tags": ["image-text-retrieval", "feature-extraction", "warmstart"],
+        }
+    )
+    towers = [record.backbone] if record.text_backbone is None else [record.backbone, record.text_backbone]
+    models = " and ".join(dict.fromkeys(plain(card.name) for card in towers))
+    code = ["import warmstart  # it knows the architecture", ""] if own_form else []
+    code += [
+        "from PIL import Image",
+        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer",
+        "",
+        'folder = "this folder"',
+        "model = AutoModel.from_pretrained(folder).eval()",
+        'image = Image.open("a.jpg").convert("RGB")',
+        'pixels = AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")',
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        'tokens = tokenizer(["a dog", "a beach"], padding=True, return_tensors="pt")',
+        'scores = model(tokens["input_ids"], pixels["pixel_values"], tokens["attention_mask"]).logits_per_image',
+    ]
+    lines = [
+        head,
+        f"# {plain(name)}",
+        "",
+        f"{models}, trained by contrast on {record.data.sizes['train']:,} captions of "
+        f"{record.data.images.get('train', 0):,} images of {plain(record.data.source)}.",
+        "",
+        "```python",
+        *code,
+        "```",
+        "",
+        "Zero-shot classification: `warmstart adapt --strategy zero_shot --model THIS_FOLDER --data IMAGES …`.",
+        "",
+        f"## On {record.after.queries:,} test captions and {record.after.candidates:,} images",
+        "",
+        "| | recall@1, % | recall@5, % | recall@10, % | mean reciprocal rank |",
+        "|---|---|---|---|---|",
+    ]
+    for row in score_rows(record):
+        found = row.scores
+        recalls = [found.recall_at_1, found.recall_at_5, found.recall_at_10]
+        cells = ["–" if recall is None else _percent(recall) for recall in recalls]
+        lines.append(f"| {row.name} | {' | '.join(cells)} | {found.reciprocal_rank.value:.3f} |")
+    lines += ["", "## How", "", f"`{record.command}`", ""]
+    return "\n".join(lines)
 
 
 def render_contrast_card(record: ContrastRecord, name: str) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from peft import PeftModel
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.load import Backbone
-from warmstart.backbones.text_inputs import Inputs
+from warmstart.backbones.text_inputs import Inputs, Subset
 from warmstart.core.clock import Clock
 from warmstart.core.records import GroupRow, Modality, Point, RateSearch, Remedy
 from warmstart.train.class_weights import balanced_class_weights
@@ -34,21 +33,6 @@ class Rows:
         """The rows at some places."""
         groups = None if self.groups is None else self.groups[chosen]
         return Rows(Subset(self.inputs, chosen), self.labels[chosen], self.features[chosen], groups)
-
-
-class Subset:
-    """Some rows of encoded inputs, without copying them."""
-
-    def __init__(self, inputs: Inputs, chosen: np.ndarray) -> None:
-        self._inputs, self._chosen = inputs, chosen
-        self.lengths = inputs.lengths[chosen]
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, torch.Tensor]:
-        """See `Inputs.batch`."""
-        return self._inputs.batch([int(self._chosen[row]) for row in rows], augment_seed)
 
 
 @dataclass(frozen=True)

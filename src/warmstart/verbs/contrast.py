@@ -10,7 +10,8 @@ from typing import cast
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.text_inputs import TextPreprocessor
-from warmstart.contrastive.sentences import ContrastOutcome, Judge, check_training, train_sentences, with_hard_negatives
+from warmstart.contrastive.fitting import ContrastOutcome
+from warmstart.contrastive.sentences import Judge, check_training, train_sentences, with_hard_negatives
 from warmstart.contrastive.settings import ContrastSettings, mining_plan, parse_dimensions, settings_from
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, PairsCard, RankScores
@@ -78,7 +79,7 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
     start = clock.spent()
     before = score(backbone.encoder)
     reserve = max(_RESERVE_LEAST, _RESERVE_SHARE * (clock.spent() - start) * (1 + len(dimensions)))
-    _show_scores("Before", before)
+    show_scores("Before", before)
     with reporter().bar(f"Contrast, {len(pairs):,} pairs") as bar:
         outcome = train_sentences(
             backbone,
@@ -95,7 +96,7 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
         reporter().say(f"Trained on {outcome.processes} processes.")
     if processes.is_main:
         after = score(outcome.encoder)
-        _show_scores("After", after)
+        show_scores("After", after)
         record = dataclasses.replace(
             _record(options, task, backbone, settings, outcome, before, after, clock),
             by_dimension={str(d): score(outcome.encoder, d) for d in dimensions},
@@ -132,7 +133,8 @@ def _show(card: PairsCard) -> None:
         reporter().warn(f"{card.dropped:,} rows were left out: an empty text{alone}.")
 
 
-def _show_scores(when: str, scores: RankScores) -> None:
+def show_scores(when: str, scores: RankScores) -> None:
+    """One line of what was reached."""
     reporter().say(
         f"{when}: recall@1 {100 * scores.recall_at_1.value:.1f} %, recall@10 {100 * scores.recall_at_10.value:.1f} % "
         f"of {scores.queries:,} test queries among {scores.candidates:,} candidates"
@@ -180,11 +182,11 @@ def _record(
         versions=facts.versions(),
         machine=facts.machine(best_device()),
         command=facts.command_line("contrast sentences", options),
-        advice=_advice(before, after, outcome),
+        advice=contrast_advice(before, after, outcome),
     )
 
 
-def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> tuple[str, ...]:
+def contrast_advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     found = []
     if after.reciprocal_rank.value < before.reciprocal_rank.value:

@@ -44,8 +44,10 @@ def command_line(verb: str, options: Any) -> str:
         value = getattr(options, spec.name)
         if spec.name in ("resume", "overwrite") or (spec.default is not dataclasses.MISSING and value == spec.default):
             continue
-        name = "--" + spec.name.replace("_", "-")
+        name = ("--no-" if value is False else "--") + spec.name.replace("_", "-")
         parts += (
-            [name] if value is True else [name, shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))]
+            [name]
+            if isinstance(value, bool)
+            else [name, shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))]
         )
     return " ".join(parts)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from warmstart.backbones.text_inputs import Subset
 from warmstart.core.errors import DataError
 from warmstart.core.progress import reporter
 from warmstart.data.reference import ReferenceRows, sample_reference
 from warmstart.data.task import Task
-from warmstart.strategies.protocol import Subset
 from warmstart.train.forgetting import take_reference
 from warmstart.verbs.situation import REFERENCE_OFF, REFERENCE_ROWS, Situation
 

@@ -14,7 +14,7 @@ from warmstart.backbones.embed import best_device, fast_dtype, forward, has_fast
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.resolve import cache_root
-from warmstart.backbones.text_inputs import Inputs
+from warmstart.backbones.text_inputs import Inputs, Subset
 from warmstart.core.errors import ModelError
 from warmstart.core.options import DataOptions, LoadOptions, ModelOptions, handed_over
 from warmstart.core.progress import reporter
@@ -22,7 +22,7 @@ from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
 from warmstart.data.reference import ReferenceRows, read_reference
 from warmstart.data.task import Task, load_task
-from warmstart.strategies.protocol import Rows, Subset
+from warmstart.strategies.protocol import Rows
 from warmstart.train.calibrate import StepCost, cost_of_a_row
 from warmstart.train.forgetting import Reference
 from warmstart.verbs.pooling import better_pooling

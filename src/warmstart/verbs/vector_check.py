@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from warmstart.backbones.embed import forward
-from warmstart.backbones.load import load_backbone
+from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.verbs.round_trip import VERIFICATION, in_new_process
 
 TOLERANCE = 1e-4  # of the largest value, float32; other machines sum in another order
 
 
-def save_vectors(vectors: np.ndarray, folder: Path) -> None:
-    """Keep the vectors of a few texts, (texts, width)."""
-    save_file({"vectors": torch.from_numpy(np.ascontiguousarray(vectors))}, folder / VERIFICATION)
+def save_vectors(vectors: np.ndarray, folder: Path, images: np.ndarray | None = None) -> None:
+    """Keep the vectors of a few texts, (texts, width), and perhaps of a few images, (images, width)."""
+    kept = {"vectors": vectors} if images is None else {"vectors": vectors, "images": images}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in kept.items()}
+    save_file(tensors, folder / VERIFICATION)
 
 
-def check_vectors(folder: Path, texts: list[str], max_length: int) -> float:
+def check_vectors(folder: Path, texts: list[str], max_length: int, images: Sequence[bytes] = ()) -> float:
     """Load the folder in a new process, by name as a user would, and compare.
 
     Args:
         folder: with the model and `save_vectors`' file.
         texts: what the vectors are of.
         max_length: longest text, in tokens.
+        images: files of the images that vectors are kept of.
 
     Returns:
         The largest difference, as a share of the largest value.
@@ -36,19 +44,35 @@ def check_vectors(folder: Path, texts: list[str], max_length: int) -> float:
     Raises:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
-    module = "warmstart.verbs.vector_check"
-    return in_new_process(module, folder, (str(max_length),), texts, ("vectors", "tokenizer"), TOLERANCE)
+    given = {"texts": texts, "images": [base64.b64encode(content).decode() for content in images]}
+    words = ("vectors", "tokenizer or image processor" if images else "tokenizer")
+    return in_new_process("warmstart.verbs.vector_check", folder, (str(max_length),), given, words, TOLERANCE)
+
+
+def text_side(backbone: Backbone) -> Backbone:
+    """What encodes texts: the model itself, or its text tower."""
+    return backbone if backbone.text_tower is None else backbone.text_tower
 
 
 def main(arguments: list[str]) -> None:
-    """Print the difference as JSON; texts come as JSON on standard input."""
+    """Print the difference as JSON; texts and images come as JSON on standard input."""
     folder = Path(arguments[0])
-    kept = load_file(folder / VERIFICATION)["vectors"].numpy()
+    kept = {name: tensor.numpy() for name, tensor in load_file(folder / VERIFICATION).items()}
+    given = json.loads(sys.stdin.read())
     backbone = load_backbone(str(folder.absolute()), max_length=int(arguments[1]))
-    inputs = backbone.preprocessor.encode({"text": json.loads(sys.stdin.read())})
-    vectors = forward(backbone.encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features
-    difference = float(np.abs(vectors - kept).max() / np.abs(kept).max())
-    sys.stdout.write(json.dumps({"difference": difference}) + "\n")
+    rows: list[tuple[str, Backbone, dict[str, Any]]] = [("vectors", text_side(backbone), {"text": given["texts"]})]
+    if given["images"]:
+        files = [io.BytesIO(base64.b64decode(content)) for content in given["images"]]
+        rows.append(("images", backbone, {"image": [Image.open(file) for file in files]}))
+    differences = [
+        np.abs(_vectors(model, columns) - kept[name]).max() / np.abs(kept[name]).max() for name, model, columns in rows
+    ]
+    sys.stdout.write(json.dumps({"difference": float(max(differences))}) + "\n")
+
+
+def _vectors(backbone: Backbone, columns: dict[str, Any]) -> np.ndarray:
+    inputs = backbone.preprocessor.encode(columns)
+    return forward(backbone.encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features
 
 
 if __name__ == "__main__":
