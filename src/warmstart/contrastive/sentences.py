@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from peft import PeftModel
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device, forward
-from warmstart.backbones.groups import group_rows
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.contrastive.batches import PairBatches, PairRows
+from warmstart.contrastive.fitting import ContrastOutcome, fit_tower
 from warmstart.contrastive.info_nce import Direction
 from warmstart.contrastive.mining import MiningPlan, mine
 from warmstart.contrastive.pair_loss import PairLoss
@@ -26,31 +25,16 @@ from warmstart.contrastive.settings import ContrastSettings
 from warmstart.contrastive.towers import Towers, tower_groups
 from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.core.clock import Clock
-from warmstart.core.contrast import Alarm, ContrastPoint, RankScores
+from warmstart.core.contrast import RankScores
 from warmstart.core.metrics import unit_rows
-from warmstart.core.records import GroupRow
+from warmstart.core.options import ContrastTrainOptions
 from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
 from warmstart.neighbours.faiss_index import FaissIndex
-from warmstart.train.fit import run
 from warmstart.train.job import LossPlan, Rows
-from warmstart.train.lora import merge
 from warmstart.train.rates import group_rates
 
 NAME = "text"
-
-
-@dataclass(frozen=True)
-class ContrastOutcome:
-    """What a training gives: the encoder, and how it came about."""
-
-    encoder: Classifier
-    history: tuple[ContrastPoint, ...]
-    groups: tuple[GroupRow, ...]
-    alarms: tuple[Alarm, ...]
-    steps: int
-    processes: int
-    note: str
 
 
 class Judge:
@@ -167,14 +151,8 @@ def train_sentences(
     rows = pair_rows(pairs, backbone.preprocessor, settings.options.mini_batch_size)
     score = Judge(validation, backbone.preprocessor)
     args = settings.arguments(work, len(rows), device)
+    direction = cast("ContrastTrainOptions", settings.options).direction
     groups = tower_groups(towers)
-    table = group_rows(
-        towers,
-        groups,
-        group_rates(groups, settings.rates),
-        settings.rates.weight_decay,
-        settings.rates.unfreezing.fractions(groups),
-    )
     job = ContrastJob(
         train=rows,
         validation=score.rows(),
@@ -187,23 +165,11 @@ def train_sentences(
         progress=progress,
         fixed_statistics=True,
         sides=(NAME,) * (2 + len(pairs.negatives)),
-        pair_loss=PairLoss(cast("Direction", settings.options.direction), dimensions, gather=args.world_size > 1),
+        pair_loss=PairLoss(cast("Direction", direction), dimensions, gather=args.world_size > 1),
         score=lambda model: score(model.encoder(NAME)),
         start_rank=score(backbone.encoder).geometry.effective_rank,
     )
-    trainer = ContrastTrainer(towers, args, job, settings.options.early_stopping_patience)
-    trained = run(trainer, towers)
-    found = towers.encoders[NAME]
-    plain = merge(found) if isinstance(found, PeftModel) else towers.encoder(NAME)
-    return ContrastOutcome(
-        encoder=plain.float().cpu().eval(),
-        history=trainer.course(),
-        groups=table,
-        alarms=trainer.alarms(),
-        steps=trained.steps,
-        processes=args.world_size,
-        note=trained.note,
-    )
+    return fit_tower(ContrastTrainer(towers, args, job, settings.options.early_stopping_patience), towers, NAME)
 
 
 def _contents(pairs: Pairs) -> np.ndarray:
