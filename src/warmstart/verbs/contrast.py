@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.text_inputs import TextPreprocessor
-from warmstart.contrastive.sentences import ContrastOutcome, Judge, check_training, train_sentences, with_hard_negatives
+from warmstart.contrastive.fitting import ContrastOutcome
+from warmstart.contrastive.sentences import Judge, check_training, train_sentences, with_hard_negatives
 from warmstart.contrastive.settings import ContrastSettings, mining_plan, parse_dimensions, settings_from
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, PairsCard, RankScores
@@ -26,6 +27,7 @@ from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.workspace import Workspace
 
+_HARDER = {"contrast sentences": "--num-negatives", "contrast simclr": "a stronger --augmentation"}
 _CHECKED = 8  # texts that are encoded again in a new process
 _RESERVE_SHARE = 1.5  # of the seconds that ranking the test pairs took before, kept for what follows training
 _RESERVE_LEAST = 20.0  # seconds: saving, and loading again in a new process
@@ -78,7 +80,7 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
     start = clock.spent()
     before = score(backbone.encoder)
     reserve = max(_RESERVE_LEAST, _RESERVE_SHARE * (clock.spent() - start) * (1 + len(dimensions)))
-    _show_scores("Before", before)
+    show_scores("Before", before)
     with reporter().bar(f"Contrast, {len(pairs):,} pairs") as bar:
         outcome = train_sentences(
             backbone,
@@ -95,9 +97,11 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
         reporter().say(f"Trained on {outcome.processes} processes.")
     if processes.is_main:
         after = score(outcome.encoder)
-        _show_scores("After", after)
+        show_scores("After", after)
         record = dataclasses.replace(
-            _record(options, task, backbone, settings, outcome, before, after, clock),
+            contrast_record(
+                "contrast sentences", options, task.card, backbone, settings, outcome, before, after, clock
+            ),
             by_dimension={str(d): score(outcome.encoder, d) for d in dimensions},
         )
         _save(workspace, options, backbone, outcome, record, task)
@@ -132,7 +136,8 @@ def _show(card: PairsCard) -> None:
         reporter().warn(f"{card.dropped:,} rows were left out: an empty text{alone}.")
 
 
-def _show_scores(when: str, scores: RankScores) -> None:
+def show_scores(when: str, scores: RankScores) -> None:
+    """Tell how well a model ranks."""
     reporter().say(
         f"{when}: recall@1 {100 * scores.recall_at_1.value:.1f} %, recall@10 {100 * scores.recall_at_10.value:.1f} % "
         f"of {scores.queries:,} test queries among {scores.candidates:,} candidates"
@@ -150,9 +155,10 @@ def _mined(found: Pairs, before: int, number: int) -> Pairs:
     return found
 
 
-def _record(
-    options: ContrastSentencesOptions,
-    task: PairTask,
+def contrast_record(
+    verb: str,
+    options: Any,
+    card: PairsCard,
     backbone: Backbone,
     settings: ContrastSettings,
     outcome: ContrastOutcome,
@@ -160,10 +166,23 @@ def _record(
     after: RankScores,
     clock: Clock,
 ) -> ContrastRecord:
+    """Everything about a run, but for what one verb alone has.
+
+    Args:
+        verb: as it is called on the command line.
+        options: of the call.
+        card: the data.
+        backbone: the model that training started from.
+        settings: how it was trained.
+        outcome: what training gave.
+        before: on the test rows, of the backbone.
+        after: on the test rows, of the outcome.
+        clock: of the run.
+    """
     return ContrastRecord(
-        verb="contrast sentences",
+        verb=verb,
         created=facts.now(),
-        data=task.card,
+        data=card,
         backbone=backbone.card,
         settings=settings.shown(),
         before=before,
@@ -179,12 +198,12 @@ def _record(
         peak_memory_mb=peak_memory_mb(),
         versions=facts.versions(),
         machine=facts.machine(best_device()),
-        command=facts.command_line("contrast sentences", options),
-        advice=_advice(before, after, outcome),
+        command=facts.command_line(verb, options),
+        advice=_advice(before, after, outcome, _HARDER[verb]),
     )
 
 
-def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> tuple[str, ...]:
+def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, harder: str) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     found = []
     if after.reciprocal_rank.value < before.reciprocal_rank.value:
@@ -199,8 +218,8 @@ def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> 
     last = next((point for point in reversed(outcome.history) if point.bound is not None), None)
     if last is not None and last.bound is not None and last.ceiling and last.bound > 0.95 * last.ceiling:
         found.append(
-            "The bound is within 5 % of its ceiling log N: a larger --per-device-train-batch-size, or "
-            "--num-negatives, gives the model something harder to tell apart."
+            f"The bound is within 5 % of its ceiling log N: a larger --per-device-train-batch-size, or {harder}, gives "
+            "the model something harder to tell apart."
         )
     return tuple(found)
 
