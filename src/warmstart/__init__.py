@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.advise import advise as advise
     from warmstart.verbs.compare import compare as compare
     from warmstart.verbs.contrast import contrast_sentences as contrast_sentences
+    from warmstart.verbs.contrast_simclr import contrast_simclr as contrast_simclr
     from warmstart.verbs.groups import groups as groups
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
@@ -29,6 +30,7 @@ _HOMES = {
     "advise": "warmstart.verbs.advise",
     "compare": "warmstart.verbs.compare",
     "contrast_sentences": "warmstart.verbs.contrast",
+    "contrast_simclr": "warmstart.verbs.contrast_simclr",
     "groups": "warmstart.verbs.groups",
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",

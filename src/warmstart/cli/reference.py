@@ -37,6 +37,9 @@ _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
 _HEADINGS = {
     "DataOptions": "Data",
     "PairDataOptions": "Data",
+    "ImageDataOptions": "Data",
+    "ViewOptions": "Views",
+    "ContrastCoreOptions": "Training",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
     "ModelOptions": "Model",

@@ -10,7 +10,7 @@ from rich.table import Table
 from warmstart.cli.console import output
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
-from warmstart.report.contrast import score_rows
+from warmstart.report.contrast import knn_line, score_rows
 from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
@@ -78,6 +78,8 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
         recalls = [formats.interval_percent(found.recall_at_1), formats.interval_percent(found.recall_at_10)]
         table.add_row(row.name, *(escape(text) for text in recalls), f"{found.reciprocal_rank.value:.3f}")
     output.print(table)
+    if knn_line(record):
+        output.print(escape(knn_line(record)))
     if verbose and record.groups:
         output.print(_groups(record.groups, "parameter → group → rate"))
     for alarm in record.alarms:
@@ -86,6 +88,9 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
         output.print(f"• {escape(line)}")
     output.print(f"Result: {escape(result.output_dir)}")
     output.print(f"Report: {escape(result.report)}")
+
+
+show_contrast_simclr = show_contrast_sentences
 
 
 def show_advise(plan: Plan, verbose: bool) -> None:

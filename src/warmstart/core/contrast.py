@@ -100,3 +100,6 @@ class ContrastRecord(Record):
     command: str
     advice: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
+    knn_before: Interval | None = None  # accuracy of nearest neighbours on labelled images; None where not asked for
+    knn_after: Interval | None = None
+    examples: str = ""  # a picture, as a data URI: images and views of them

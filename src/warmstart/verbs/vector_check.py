@@ -1,4 +1,7 @@
-"""Does a saved encoder give the same vectors in a process that never saw it? `python -m … FOLDER` asks."""
+"""Does a saved encoder give the same vectors in a process that never saw it? `python -m … FOLDER` asks.
+
+Texts come on standard input; images, as bytes, are kept beside the vectors.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from warmstart.backbones.embed import forward
@@ -17,17 +21,25 @@ from warmstart.verbs.round_trip import VERIFICATION, in_new_process
 TOLERANCE = 1e-4  # of the largest value, float32; other machines sum in another order
 
 
-def save_vectors(vectors: np.ndarray, folder: Path) -> None:
-    """Keep the vectors of a few texts, (texts, width)."""
-    save_file({"vectors": torch.from_numpy(np.ascontiguousarray(vectors))}, folder / VERIFICATION)
+def save_vectors(vectors: np.ndarray, folder: Path, images: np.ndarray | None = None) -> None:
+    """Keep the vectors of a few texts or images, (rows, width), and the images, (rows, 3, height, width), as bytes."""
+    kept = {"vectors": vectors} if images is None else {"vectors": vectors, "images": images}
+    save_file(
+        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in kept.items()}, folder / VERIFICATION
+    )
 
 
-def check_vectors(folder: Path, texts: list[str], max_length: int) -> float:
+def as_pictures(images: np.ndarray) -> list[Image.Image]:
+    """From bytes, (rows, 3, height, width), to what an image processor reads."""
+    return [Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))) for image in images]
+
+
+def check_vectors(folder: Path, texts: list[str] | None = None, max_length: int | None = None) -> float:
     """Load the folder in a new process, by name as a user would, and compare.
 
     Args:
         folder: with the model and `save_vectors`' file.
-        texts: what the vectors are of.
+        texts: what the vectors are of, where they are of texts.
         max_length: longest text, in tokens.
 
     Returns:
@@ -37,15 +49,20 @@ def check_vectors(folder: Path, texts: list[str], max_length: int) -> float:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
     module = "warmstart.verbs.vector_check"
-    return in_new_process(module, folder, (str(max_length),), texts, ("vectors", "tokenizer"), TOLERANCE)
+    arguments = () if max_length is None else (str(max_length),)
+    reader = "tokenizer" if texts is not None else "image processor"
+    return in_new_process(module, folder, arguments, texts, ("vectors", reader), TOLERANCE)
 
 
 def main(arguments: list[str]) -> None:
     """Print the difference as JSON; texts come as JSON on standard input."""
     folder = Path(arguments[0])
-    kept = load_file(folder / VERIFICATION)["vectors"].numpy()
-    backbone = load_backbone(str(folder.absolute()), max_length=int(arguments[1]))
-    inputs = backbone.preprocessor.encode({"text": json.loads(sys.stdin.read())})
+    found = load_file(folder / VERIFICATION)
+    kept = found["vectors"].numpy()
+    backbone = load_backbone(str(folder.absolute()), max_length=int(arguments[1]) if len(arguments) > 1 else None)
+    texts = json.loads(sys.stdin.read())
+    rows = {"image": as_pictures(found["images"].numpy())} if texts is None else {"text": texts}
+    inputs = backbone.preprocessor.encode(rows)
     vectors = forward(backbone.encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features
     difference = float(np.abs(vectors - kept).max() / np.abs(kept).max())
     sys.stdout.write(json.dumps({"difference": difference}) + "\n")
