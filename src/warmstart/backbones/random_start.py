@@ -58,9 +58,8 @@ def random_backbone(
         config.image_size = side
     trunk = _drawn(model, config, seed, trust_remote_code)
     stated = Stated(pooling=pooling or str(getattr(config, POOLING_KEY, "")))
-    return image_backbone(
-        Source(model, "folder", Path(model), f"random weights, {text}"), trunk, processor, stated, side
-    )
+    source = Source(model, "folder", Path(model), f"random weights, {text}")
+    return image_backbone(source, trunk, processor, stated, image_size)
 
 
 def _drawn(model: str, config: PretrainedConfig, seed: int, trust_remote_code: bool) -> Any:

@@ -28,7 +28,9 @@ class Projector(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(features, features, bias=not norm)
         self.norm = nn.BatchNorm1d(features) if norm else nn.Identity()
-        self.output = nn.Linear(features, dimensions, bias=False)
+        self.output = nn.Linear(
+            features, dimensions
+        )  # its bias keeps a row that ReLU leaves nothing of from being zero
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, features) to (batch, dimensions)."""
