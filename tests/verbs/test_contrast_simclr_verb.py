@@ -24,7 +24,7 @@ from warmstart.core.contrast import ContrastRecord
 from warmstart.core.errors import OutputError, ResultError, RoundTripError
 from warmstart.core.files import digest
 from warmstart.report.contrast import render_contrast, render_image_card
-from warmstart.verbs import contrast_saving
+from warmstart.verbs import simclr_saving
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_a_pretrained_network_keeps_its_statistics_and_learns(images: Path, tmp_
 def test_a_saved_model_that_differs_leaves_no_result(
     images: Path, vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = contrast_saving.check_vectors
+    original = simclr_saving.check_images
 
     def spoil(folder: Path, *args: Any) -> float:
         config = json.loads((folder / "config.json").read_text())
@@ -178,7 +178,7 @@ def test_a_saved_model_that_differs_leaves_no_result(
         (folder / "config.json").write_text(json.dumps(config))
         return original(folder, *args)
 
-    monkeypatch.setattr(contrast_saving, "check_vectors", spoil)
+    monkeypatch.setattr(simclr_saving, "check_images", spoil)
     with pytest.raises(RoundTripError, match="image processor"):
         warmstart.contrast_simclr(**arguments(images, vit, tmp_path / "out", max_steps=1))
     assert not (tmp_path / "out").exists()

@@ -69,13 +69,18 @@ _VERBS: tuple[tuple[str, type[Any], str], ...] = (
 for _name, _options, _text in _VERBS:
     app.command(_name)(command(_options, _runner(f"warmstart.verbs.{_name}", _name), _text))
 
-_CONTRAST: tuple[tuple[str, str, type[Any], str], ...] = (
-    ("simclr", "contrast_simclr", o.ContrastSimclrOptions, "Train an image encoder on images without labels."),
+_CONTRAST: tuple[tuple[str, type[Any], str, str], ...] = (
+    (
+        "simclr",
+        o.ContrastSimclrOptions,
+        "Train an image encoder on images without labels.",
+        "warmstart.verbs.contrast_simclr",
+    ),
     (
         "sentences",
-        "contrast",
         o.ContrastSentencesOptions,
         "Train a sentence encoder on pairs, triplets or labelled groups.",
+        "warmstart.verbs.contrast",
     ),
 )
 _contrast = typer.Typer(
@@ -83,8 +88,8 @@ _contrast = typer.Typer(
     rich_markup_mode=None,
     help="Train encoders by contrast: what belongs together is drawn together.",
 )
-for _name, _module, _options, _text in _CONTRAST:
-    _contrast.command(_name)(command(_options, _runner(f"warmstart.verbs.{_module}", f"contrast_{_name}"), _text))
+for _name, _options, _text, _module in _CONTRAST:
+    _contrast.command(_name)(command(_options, _runner(_module, f"contrast_{_name}"), _text))
 app.add_typer(_contrast, name="contrast")
 
 

@@ -1,14 +1,15 @@
-"""From a trainer that is set up to the encoder that it gives, and how it came about: what the trainers share."""
+"""From a trainer that is set up to the encoders that it gives, and how they came about: what the trainers share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from peft import PeftModel
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.groups import group_rows
-from warmstart.contrastive.towers import Towers
+from warmstart.contrastive.towers import Towers, temperature_value
 from warmstart.contrastive.trainer import ContrastTrainer
 from warmstart.core.contrast import Alarm, ContrastPoint
 from warmstart.core.records import GroupRow
@@ -19,9 +20,10 @@ from warmstart.train.rates import group_rates
 
 @dataclass(frozen=True)
 class ContrastOutcome:
-    """What a training gives: the encoder, and how it came about."""
+    """What a training gives: the encoders by name, and how they came about."""
 
-    encoder: Classifier
+    encoders: Mapping[str, Classifier]
+    scale: float  # 1 / temperature
     history: tuple[ContrastPoint, ...]
     groups: tuple[GroupRow, ...]
     alarms: tuple[Alarm, ...]
@@ -29,27 +31,30 @@ class ContrastOutcome:
     processes: int
     note: str
 
+    @property
+    def encoder(self) -> Classifier:
+        """The only one."""
+        (found,) = self.encoders.values()
+        return found
 
-def fit_tower(trainer: ContrastTrainer, towers: Towers, name: str) -> ContrastOutcome:
-    """Train, or go on from the last whole checkpoint; adapters are merged into the encoder that comes out.
+
+def fit_towers(trainer: ContrastTrainer) -> ContrastOutcome:
+    """Train, or go on from the last whole checkpoint; adapters are merged into the encoders that come out.
 
     Args:
-        trainer: with its job.
-        towers: its model.
-        name: of the encoder that is wanted.
+        trainer: with its model and its job.
 
     Raises:
         SettingError: settings do not fit the model.
         ContrastError: training diverged.
     """
-    job = trainer.job
+    towers, job = trainer.towers(), trainer.job
     fractions = job.rates.unfreezing.fractions(job.groups)
     table = group_rows(towers, job.groups, group_rates(job.groups, job.rates), job.rates.weight_decay, fractions)
     trained = run(trainer, towers)
-    found = towers.encoders[name]
-    plain = merge(found) if isinstance(found, PeftModel) else towers.encoder(name)
     return ContrastOutcome(
-        encoder=plain.float().cpu().eval(),
+        encoders={name: _plain(towers, name).float().cpu().eval() for name in towers.encoders},
+        scale=temperature_value(towers),
         history=trainer.course(),
         groups=table,
         alarms=trainer.alarms(),
@@ -57,3 +62,8 @@ def fit_tower(trainer: ContrastTrainer, towers: Towers, name: str) -> ContrastOu
         processes=trainer.args.world_size,
         note=trained.note,
     )
+
+
+def _plain(towers: Towers, name: str) -> Classifier:
+    found = towers.encoders[name]
+    return merge(found) if isinstance(found, PeftModel) else towers.encoder(name)

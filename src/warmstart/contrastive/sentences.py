@@ -16,7 +16,7 @@ from warmstart.backbones.embed import best_device, forward
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.contrastive.batches import PairBatches, PairRows
-from warmstart.contrastive.fitting import ContrastOutcome, fit_tower
+from warmstart.contrastive.fitting import ContrastOutcome, fit_towers
 from warmstart.contrastive.info_nce import Direction
 from warmstart.contrastive.mining import MiningPlan, mine
 from warmstart.contrastive.pair_loss import PairLoss
@@ -169,7 +169,7 @@ def train_sentences(
         score=lambda model: score(model.encoder(NAME)),
         start_rank=score(backbone.encoder).geometry.effective_rank,
     )
-    return fit_tower(ContrastTrainer(towers, args, job, settings.options.early_stopping_patience), towers, NAME)
+    return fit_towers(ContrastTrainer(towers, args, job, settings.options.early_stopping_patience))
 
 
 def _contents(pairs: Pairs) -> np.ndarray:

@@ -16,7 +16,7 @@ from warmstart.backbones.groups import JOINT, Group, batch_norms
 from warmstart.backbones.image_inputs import ImagePreprocessor
 from warmstart.backbones.load import Backbone
 from warmstart.contrastive.batches import PairBatches
-from warmstart.contrastive.fitting import ContrastOutcome, fit_tower
+from warmstart.contrastive.fitting import ContrastOutcome, fit_towers
 from warmstart.contrastive.projection import ProjectedLoss, Projector
 from warmstart.contrastive.settings import ContrastSettings
 from warmstart.contrastive.temperature import Temperature
@@ -175,8 +175,7 @@ def train_simclr(
         score=lambda model: score(model.encoder(NAME)),
         start_rank=score(backbone.encoder).geometry.effective_rank,
     )
-    trainer = SimclrTrainer(tower, args, job, settings.options.early_stopping_patience)
-    return fit_tower(trainer, tower, NAME)
+    return fit_towers(SimclrTrainer(tower, args, job, settings.options.early_stopping_patience))
 
 
 def preprocessor_of(backbone: Backbone) -> ImagePreprocessor:

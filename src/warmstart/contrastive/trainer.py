@@ -80,7 +80,8 @@ class ContrastTrainer(WarmstartTrainer):
         """The towers, out of what Trainer wraps them in."""
         return model
 
-    def _towers(self) -> Towers:
+    def towers(self) -> Towers:
+        """What is trained, out of what Trainer wraps it in."""
         inner: Towers = self.accelerator.unwrap_model(self.model)
         return inner
 
@@ -102,7 +103,7 @@ class ContrastTrainer(WarmstartTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Gradients of one batch, by parts; frozen groups are put in evaluation mode first."""
-        towers = self._towers()
+        towers = self.towers()
         model.train()
         set_module_modes(towers, self.job.groups, fixed_statistics=self.job.fixed_statistics)
         inputs = self._prepare_inputs(inputs)
@@ -137,14 +138,14 @@ class ContrastTrainer(WarmstartTrainer):
     def after_optimizer(self, step: int) -> None:
         """Also put the learnt temperature back between its bounds."""
         super().after_optimizer(step)
-        self._towers().temperature.project()
+        self.towers().temperature.project()
 
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Mean reciprocal rank of the validation pairs, and how their vectors lie."""
         with self._average.swapped_in():
-            found = self.job.score(self._towers())
+            found = self.job.score(self.towers())
         metrics = {
             f"{metric_key_prefix}_score": found.reciprocal_rank.value,
             f"{metric_key_prefix}_selection": found.reciprocal_rank.value,
@@ -166,12 +167,12 @@ class ContrastTrainer(WarmstartTrainer):
             logs = {**logs, **{f"contrast/{name}": sum(found) / len(found) for name, found in means.items()}}
             if not self.job.bound_holds:
                 del logs["contrast/bound"]
-            logs["contrast/scale"] = temperature_value(self._towers())
+            logs["contrast/scale"] = temperature_value(self.towers())
             self._seen.clear()
         super().log(logs, start_time)
 
     def _validation_score(self) -> float:
-        return self.job.score(self._towers()).reciprocal_rank.value
+        return self.job.score(self.towers()).reciprocal_rank.value
 
     def course(self) -> tuple[ContrastPoint, ...]:
         """The course of training so far, interruptions included."""
@@ -179,7 +180,7 @@ class ContrastTrainer(WarmstartTrainer):
 
     def max_scale(self) -> float | None:
         """Highest value of a learnt scale; None where it is fixed."""
-        temperature = self._towers().temperature
+        temperature = self.towers().temperature
         return temperature.max_scale if temperature.learnable else None
 
     def alarms(self) -> tuple[Alarm, ...]:

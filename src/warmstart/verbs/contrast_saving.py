@@ -1,25 +1,23 @@
-"""The result of `contrast`: a sentence-transformers folder or an image encoder, with its record, card and report."""
+"""The result of `contrast sentences`: a sentence-transformers folder with its record, card and report."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from warmstart.backbones import sentence_folder
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
-from warmstart.backbones.load import POOLING_KEY, Backbone
 from warmstart.backbones.sentence_folder import Stated
-from warmstart.backbones.text_inputs import Inputs, TextPreprocessor
+from warmstart.backbones.text_inputs import TextPreprocessor
 from warmstart.core.contrast import ContrastRecord
 from warmstart.core.errors import OutputError
 from warmstart.core.files import digests, write_text
-from warmstart.report.contrast import render_contrast, render_contrast_card, render_image_card
+from warmstart.report.contrast import render_contrast, render_contrast_card
 from warmstart.verbs.predict import RESULTS
-from warmstart.verbs.vector_check import as_pictures, check_vectors, save_vectors
+from warmstart.verbs.vector_check import check_vectors, save_vectors
 
 
 def save_encoder(folder: Path, encoder: Classifier, preprocessor: TextPreprocessor) -> None:
@@ -66,55 +64,17 @@ def save_sentences(
     try:
         save_encoder(folder, encoder, preprocessor)
         inputs = preprocessor.encode({"text": texts})
-        save_vectors(_vectors(encoder, inputs), folder)
+        save_vectors(forward(encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features, folder)
         check_vectors(folder, texts, preprocessor.max_length)
-        return _finish(folder, record, render_contrast_card(record, name))
+        return finish(folder, record, render_contrast_card(record, name))
     except OSError as error:
-        raise _unwritten(folder, error) from error
+        raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
 
 
-def save_images(
-    folder: Path, name: str, trained: Backbone, record: ContrastRecord, images: np.ndarray
-) -> ContrastRecord:
-    """Write an image encoder with its processor into an empty folder, and so on as in `save_sentences`.
-
-    Args:
-        folder: the staging folder.
-        name: what the model card calls the model.
-        trained: the trained encoder, with its processor.
-        record: what happened; its `files` are filled in here.
-        images: a few to check with, (images, 3, height, width), bytes.
-
-    Raises:
-        OutputError: a file cannot be written.
-        RoundTripError: the saved model gives other vectors.
-    """
-    trunk, pooling = trained.encoder.backbone, trained.encoder.config.pooling
-    try:
-        trunk.config._name_or_path = ""  # a path of this machine says nothing elsewhere
-        setattr(trunk.config, POOLING_KEY, pooling)
-        trunk.save_pretrained(folder)
-        trained.preprocessor.save(folder)
-        inputs = trained.preprocessor.encode({"image": as_pictures(images)})
-        save_vectors(_vectors(trained.encoder, inputs), folder, images)
-        check_vectors(folder)
-        return _finish(folder, record, render_image_card(record, name))
-    except OSError as error:
-        raise _unwritten(folder, error) from error
-
-
-def _vectors(encoder: Classifier, inputs: Inputs) -> np.ndarray:
-    return forward(encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features
-
-
-def _finish(folder: Path, record: ContrastRecord, card: str) -> ContrastRecord:
-    """Card, report, and last of all the record with the digests of all files."""
+def finish(folder: Path, record: ContrastRecord, card: str) -> ContrastRecord:
+    """Write card, report, and last of all the record with the digests of all files."""
     write_text(folder / "README.md", card)
     write_text(folder / "report.html", render_contrast(ContrastRecord.from_json(record.to_json())))
     whole = dataclasses.replace(record, files=digests(folder, apart_from="README.md"))
     write_text(folder / RESULTS, whole.to_json())
     return whole
-
-
-def _unwritten(folder: Path, error: OSError) -> OutputError:
-    return OutputError(f"The result could not be written to {folder}: {error.strerror or error}.")

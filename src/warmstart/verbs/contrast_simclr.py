@@ -27,9 +27,9 @@ from warmstart.data.decoded import DecodedImages, working_size
 from warmstart.data.images import Images, ImageTask, load_images
 from warmstart.train.knn import knn_predict
 from warmstart.verbs.contrast import ContrastResult, contrast_record, show_scores
-from warmstart.verbs.contrast_saving import save_images
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
+from warmstart.verbs.simclr_saving import save_images
 from warmstart.verbs.view_grid import view_grid
 from warmstart.verbs.workspace import Workspace
 
