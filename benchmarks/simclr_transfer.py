@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -42,7 +43,7 @@ VIT = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-EPOCHS, PRETRAIN_CELLS, CELL_SECONDS = 50, 5, 540
+EPOCHS, PRETRAIN_CELLS, CELL_SECONDS = 50, 6, 540
 ARMS = ("scratch", "uniform", "layer_decay", "progressive")
 RATES = (3e-4, 1e-3, 3e-3)
 LABELS = (28, 112, 448)
@@ -96,6 +97,7 @@ def pretrain(args: argparse.Namespace) -> dict[str, Any]:
                     seed=0,
                 )
         except KeyboardInterrupt:
+            gc.collect()  # with the interrupted run its hold on the folder goes
             return {"ended": False}
     record = ContrastRecord.from_json((model / "results.json").read_text())
     course = [[p.step, p.loss, p.validation_score, p.effective_rank] for p in record.history]

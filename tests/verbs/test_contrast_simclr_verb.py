@@ -213,6 +213,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_options_only(
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such folder": ({"images": "absent"}, "absent"),
     "no such model": ({"model": "absent.json"}, "absent.json"),
+    "no weights": ({"from_scratch": False}, "--from-scratch"),
     "a text model": ({"model": "TEXT"}, "texts"),
     "crop": ({"crop_scale": 1.5}, "--crop-scale"),
     "jitter": ({"color_jitter": -1}, "--color-jitter"),
@@ -238,6 +239,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     flags = []
     for option, value in values.items():
         given = str(tiny_model) if value == "TEXT" else str(value)
+        if value is False:
+            continue
         flags += [f"--{option.replace('_', '-')}"] if value is True else [f"--{option.replace('_', '-')}", given]
     with pytest.raises(SystemExit) as stop:
         run(["contrast", "simclr", *flags])

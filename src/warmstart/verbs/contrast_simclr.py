@@ -11,6 +11,7 @@ import numpy as np
 from warmstart.backbones.embed import best_device, forward
 from warmstart.backbones.image_inputs import ImagePreprocessor
 from warmstart.backbones.load import Backbone, load_backbone
+from warmstart.backbones.outline import is_outline
 from warmstart.backbones.random_start import random_backbone
 from warmstart.contrastive.settings import ContrastSettings, settings_from
 from warmstart.contrastive.simclr import check_training, train_simclr
@@ -23,6 +24,7 @@ from warmstart.core.options import ContrastSimclrOptions, verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Interval
 from warmstart.core.statistics import wilson_interval
+from warmstart.data.checks import describe
 from warmstart.data.decoded import DecodedImages, working_size
 from warmstart.data.images import Images, ImageTask, load_images
 from warmstart.train.knn import knn_predict
@@ -144,6 +146,8 @@ def _load(options: ContrastSimclrOptions) -> Backbone:
             trust_remote_code=options.trust_remote_code,
         )
     else:
+        if is_outline(options.model):
+            raise ModelError(f"{options.model} is a configuration without weights: --from-scratch draws them.")
         backbone = load_backbone(
             options.model,
             revision=options.revision,
@@ -197,8 +201,8 @@ def _shown(settings: ContrastSettings, plan: ViewPlan, backbone: Backbone) -> di
 def _show(task: ImageTask) -> None:
     sizes = ", ".join(f"{size:,} {name}" for name, size in task.card.sizes.items())
     reporter().say(f"Data: {task.card.source}: {sizes} images")
-    if task.card.dropped:
-        reporter().warn(f"{task.card.dropped:,} images were left out: they cannot be read.")
+    for finding in task.findings:
+        reporter().warn(f"Left out: {describe(finding)}")
     if task.card.repeated:
         reporter().say(f"{task.card.repeated:,} images look like another one; each set is on one side of every split.")
 
