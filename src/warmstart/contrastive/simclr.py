@@ -30,6 +30,7 @@ from warmstart.train.job import LossPlan
 from warmstart.train.rates import group_rates
 
 NAME = "image"
+_RANDOM_RANK = 1.0  # random weights have no rank worth keeping: an alarm is only that vectors coincide
 
 
 class ViewTower(Towers):
@@ -173,7 +174,7 @@ def train_simclr(
         sides=(NAME, NAME),
         pair_loss=ProjectedLoss("two_view", gather=args.world_size > 1, projector=tower.projector),
         score=lambda model: score(model.encoder(NAME)),
-        start_rank=score(backbone.encoder).geometry.effective_rank,
+        start_rank=score(backbone.encoder).geometry.effective_rank if pretrained else _RANDOM_RANK,
     )
     return fit_towers(SimclrTrainer(tower, args, job, settings.options.early_stopping_patience))
 
