@@ -77,11 +77,18 @@ def train(
     )
 
 
+def course(found: ContrastOutcome) -> list[list[float | None]]:
+    """Step, loss and validation score of every point."""
+    return [[point.step, point.loss, point.validation_score] for point in found.history]
+
+
+def weights(found: ContrastOutcome) -> float:
+    return float(sum(p.detach().double().abs().sum() for p in found.encoder.backbone.parameters()))
+
+
 if __name__ == "__main__":
     model, images, folder = (Path(argument) for argument in sys.argv[1:])
     world = int(os.environ["WORLD_SIZE"])
     found = train(model, images, folder, per_device_train_batch_size=24 // world, projection_norm="none")
-    course = [[point.step, point.loss, point.validation_score] for point in found.history]
-    weights = float(sum(p.double().abs().sum() for p in found.encoder.backbone.parameters()))
-    text = json.dumps({"world": found.processes, "course": course, "weights": weights})
+    text = json.dumps({"world": found.processes, "course": course(found), "weights": weights(found)})
     (folder / f"{os.environ['RANK']}.json").write_text(text)
