@@ -225,6 +225,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "image size": ({"image_size": 8}, "--image-size"),
     "projection": ({"projection_dim": 1}, "--projection-dim"),
     "adapters on random weights": ({"lora": True}, "--lora"),
+    "length of images": ({"max_length": 64}, "--max-length"),
     "too few": ({"test_size": 63}, "--test-size"),
     "labels of a column": ({"label_column": "kind"}, "--label-column"),
 }

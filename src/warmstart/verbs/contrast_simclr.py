@@ -119,6 +119,8 @@ def _settings(options: ContrastSimclrOptions) -> ContrastSettings:
     """Settings with the rates that suit where the weights come from."""
     if options.lora and options.from_scratch:
         raise SettingError("--lora keeps the weights as they are, and --from-scratch makes them random: use one.")
+    if options.max_length is not None:
+        raise SettingError("--max-length is for texts; the size of images is --image-size.")
     rate = options.learning_rate
     if rate is None:
         rate = _RANDOM_RATE if options.from_scratch else _PRETRAINED_RATE
