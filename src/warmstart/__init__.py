@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.compare import compare as compare
     from warmstart.verbs.contrast import contrast_sentences as contrast_sentences
     from warmstart.verbs.contrast_clip import contrast_clip as contrast_clip
+    from warmstart.verbs.contrast_simclr import contrast_simclr as contrast_simclr
     from warmstart.verbs.groups import groups as groups
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
@@ -31,6 +32,7 @@ _HOMES = {
     "compare": "warmstart.verbs.compare",
     "contrast_clip": "warmstart.verbs.contrast_clip",
     "contrast_sentences": "warmstart.verbs.contrast",
+    "contrast_simclr": "warmstart.verbs.contrast_simclr",
     "groups": "warmstart.verbs.groups",
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",

@@ -49,9 +49,9 @@ def test_order_follows_seed_and_epoch_alone() -> None:
 
 
 def test_too_few_rows_for_the_processes() -> None:
-    with pytest.raises(SettingError, match="fewer than two pairs"):
+    with pytest.raises(SettingError, match="fewer than two in a batch"):
         PairBatches(3, 8, 0, 0, 2)
-    with pytest.raises(SettingError, match="fewer than two pairs"):
+    with pytest.raises(SettingError, match="fewer than two in a batch"):
         PairBatches(9, 1, 0)
     assert len(PairBatches(4, 8, 0, 0, 2)) == 1
 

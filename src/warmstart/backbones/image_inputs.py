@@ -74,7 +74,7 @@ class ImagePreprocessor:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Bytes (batch, channels, height, width) → what the model reads, channels last."""
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (self.mean, self.std))
         scaled = (pixels.to(torch.float32) * self.scale - mean) / std
         return scaled.contiguous(memory_format=torch.channels_last)
 
@@ -143,19 +143,33 @@ def augment(pixels: Tensor, generator: torch.Generator, min_area: float = 0.6) -
     Returns:
         The same shape, bilinear.
     """
-    count = len(pixels)
-    draw = torch.rand(count, 5, generator=generator)  # area, aspect, x, y, flip
+    draw = torch.rand(len(pixels), 5, generator=generator)  # area, aspect, x, y, flip
+    moved = resized_crop(pixels, draw, min_area, (pixels.shape[-2], pixels.shape[-1]))
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def resized_crop(pixels: Tensor, draw: Tensor, min_area: float, size: tuple[int, int]) -> Tensor:
+    """Cut a part out of every image, bring it to one size, and mirror some.
+
+    Args:
+        pixels: (batch, channels, height, width), floating point.
+        draw: (batch, 5), from 0 to 1: area, aspect, x, y, and from a half on for the mirror.
+        min_area: smallest share of the image that is kept; aspects are 3/4 to 4/3, cut where they leave the image.
+        size: height and width to bring the parts to.
+
+    Returns:
+        (batch, channels, *size), bilinear.
+    """
     area = min_area + (1 - min_area) * draw[:, 0]
     aspect = torch.exp((draw[:, 1] * 2 - 1) * float(np.log(4 / 3)))
     width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-    theta = torch.zeros(count, 2, 3)
+    theta = draw.new_zeros(len(pixels), 2, 3)
     theta[:, 0, 0] = width * torch.where(draw[:, 4] < 0.5, 1.0, -1.0)
     theta[:, 1, 1] = height
     theta[:, 0, 2] = (draw[:, 2] * 2 - 1) * (1 - width)
     theta[:, 1, 2] = (draw[:, 3] * 2 - 1) * (1 - height)
-    grid = torch.nn.functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-    moved = torch.nn.functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-    return moved.contiguous(memory_format=torch.channels_last)
+    grid = torch.nn.functional.affine_grid(theta, [*pixels.shape[:2], *size], align_corners=False)
+    return torch.nn.functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
 
 def _probe_image() -> Image.Image:

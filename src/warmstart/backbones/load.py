@@ -44,6 +44,7 @@ from warmstart.core.records import BackboneCard
 MAX_LENGTH = 256  # tokens; what a model states is cut to this unless the user asks for more
 _LABELS_PER_BATCH = 64
 _NO_LIMIT = 1 << 30  # tokens
+POOLING_KEY = "warmstart_pooling"  # in the configuration of an image trunk that was trained with another than its own
 Kind = Literal["text", "image"]
 
 
@@ -131,7 +132,7 @@ def backbone_from_source(
         raise ModelError(f"--pooling is {pooling}; it must be one of: {', '.join(POOLINGS)}.")
     if source.format == "efficientnet-lite-checkpoint":
         trunk, processor, head = efficientnet_lite0(source.path)
-        backbone = _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
+        backbone = image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
         if backbone.config.pooling == "pooler":  # what its head was trained to read
             backbone.source_head = SourceHead(head["weight"].numpy(), head["bias"].numpy())
         return backbone
@@ -153,7 +154,8 @@ def backbone_from_source(
         return _two_tower_backbone(source, trunk, trunk_folder, pooling, max_length, image_size)
     if _is_image(trunk):
         processor = read_image_processor(trunk_folder, trust_remote_code)
-        return _image_backbone(source, trunk, processor, Stated(pooling=pooling or ""), image_size)
+        chosen = pooling or str(getattr(trunk.config, POOLING_KEY, ""))
+        return image_backbone(source, trunk, processor, Stated(pooling=chosen), image_size)
     tokenizer = read_tokenizer(trunk_folder, trust_remote_code)
     backbone = _text_backbone(source, trunk, tokenizer, stated, pooling, max_length)
     backbone.pretraining_head = head_loader(trunk_folder, config, tokenizer, trust_remote_code)
@@ -241,13 +243,14 @@ def _image_pooling(trunk: PreTrainedModel, asked: str) -> str:
     return asked
 
 
-def _image_backbone(
+def image_backbone(
     source: Source,
     trunk: PreTrainedModel,
     processor: Any,
     stated: Stated,
     image_size: int | None,
 ) -> Backbone:
+    """A backbone from an image trunk with its processor; the pooling is that of `stated`, or the trunk's own."""
     preprocessor = ImagePreprocessor(processor, image_size)
     chosen = _image_pooling(trunk, stated.pooling)
     backbone = _assemble(source, trunk, preprocessor, "image", chosen, stated)
@@ -289,7 +292,7 @@ def _two_tower_backbone(
     vision, text = two_tower.vision_tower(trunk), two_tower.text_tower(trunk)
     processor = read_image_processor(folder)
     tokenizer = read_tokenizer(folder)
-    backbone = _image_backbone(source, vision.trunk, processor, vision.stated, image_size)
+    backbone = image_backbone(source, vision.trunk, processor, vision.stated, image_size)
     backbone.whole = trunk
     backbone.logit_scale = two_tower.logit_scale(trunk)
     two_tower.check_features(trunk, backbone.encoder, source.name)

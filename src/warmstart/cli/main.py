@@ -77,6 +77,12 @@ for _name, _options, _text in _VERBS:
 
 _CONTRAST: tuple[tuple[str, type[Any], str, str], ...] = (
     (
+        "simclr",
+        o.ContrastSimclrOptions,
+        "Train an image encoder on images without labels.",
+        "warmstart.verbs.contrast_simclr",
+    ),
+    (
         "sentences",
         o.ContrastSentencesOptions,
         "Train a sentence encoder on pairs, triplets or labelled groups.",

@@ -10,7 +10,7 @@ from rich.table import Table
 from warmstart.cli.console import output
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
-from warmstart.report.contrast import at_five, score_rows
+from warmstart.report.contrast import at_five, knn_line, score_rows
 from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
@@ -79,6 +79,8 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
         recalls = [formats.interval_percent(getattr(found, f"recall_at_{k}")) for k in shown]
         table.add_row(row.name, *(escape(text) for text in recalls), f"{found.reciprocal_rank.value:.3f}")
     output.print(table)
+    if knn_line(record):
+        output.print(escape(knn_line(record)))
     if verbose and record.groups:
         output.print(_groups(record.groups, "parameter → group → rate"))
     for alarm in record.alarms:
@@ -89,9 +91,7 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
     output.print(f"Report: {escape(result.report)}")
 
 
-def show_contrast_clip(result: ContrastResult, verbose: bool) -> None:
-    """The same, both ways."""
-    show_contrast_sentences(result, verbose)
+show_contrast_clip = show_contrast_simclr = show_contrast_sentences
 
 
 def show_advise(plan: Plan, verbose: bool) -> None:

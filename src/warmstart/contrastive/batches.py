@@ -114,7 +114,7 @@ class PairBatches(Sampler[list[int]]):
         self.count = -(-rows // batch)
         if rows // self.count < 2 * world:
             raise SettingError(
-                f"{rows} pairs in batches of {batch} leave fewer than two pairs in a batch for each of {world} "
+                f"{rows} rows in batches of {batch} leave fewer than two in a batch for each of {world} "
                 "processes: there is nothing to tell apart. Use more rows or a larger --per-device-train-batch-size."
             )
 

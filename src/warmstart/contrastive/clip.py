@@ -32,6 +32,7 @@ from warmstart.core.clock import Clock
 from warmstart.core.contrast import RankScores
 from warmstart.core.errors import ModelError, SettingError
 from warmstart.core.metrics import unit_rows
+from warmstart.core.options import ContrastClipOptions
 from warmstart.data.captions import Captioned, Retrieval, retrieval
 from warmstart.train.job import LossPlan, Rows
 from warmstart.train.rates import group_rates
@@ -298,6 +299,7 @@ def train_clip(
     rows = caption_rows(train, settings.options.mini_batch_size, augment=augment, seed=settings.seed)
     score = Judge(validation)
     args = settings.arguments(work, len(rows), best_device())
+    direction = cast("ContrastClipOptions", settings.options).direction
     job = ContrastJob(
         train=rows,
         validation=score.rows(),
@@ -310,7 +312,7 @@ def train_clip(
         progress=progress,
         fixed_statistics=True,
         sides=(VISION, TEXT),
-        pair_loss=PairLoss(cast("Direction", settings.options.direction), gather=args.world_size > 1),
+        pair_loss=PairLoss(cast("Direction", direction), gather=args.world_size > 1),
         score=score,
         start_rank=score.text_to_image(*score.vectors(vision.encoder, text.encoder)).geometry.effective_rank,
     )

@@ -27,6 +27,7 @@ from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import RankScores
 from warmstart.core.metrics import unit_rows
+from warmstart.core.options import ContrastTrainOptions
 from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
 from warmstart.neighbours.faiss_index import FaissIndex
@@ -150,6 +151,7 @@ def train_sentences(
     rows = pair_rows(pairs, backbone.preprocessor, settings.options.mini_batch_size)
     score = Judge(validation, backbone.preprocessor)
     args = settings.arguments(work, len(rows), device)
+    direction = cast("ContrastTrainOptions", settings.options).direction
     groups = tower_groups(towers)
     job = ContrastJob(
         train=rows,
@@ -163,7 +165,7 @@ def train_sentences(
         progress=progress,
         fixed_statistics=True,
         sides=(NAME,) * (2 + len(pairs.negatives)),
-        pair_loss=PairLoss(cast("Direction", settings.options.direction), dimensions, gather=args.world_size > 1),
+        pair_loss=PairLoss(cast("Direction", direction), dimensions, gather=args.world_size > 1),
         score=lambda model: score(model.encoder(NAME)),
         start_rank=score(backbone.encoder).geometry.effective_rank,
     )

@@ -16,7 +16,7 @@ from warmstart.backbones.embed import has_fast_bf16
 from warmstart.contrastive.mining import MiningPlan
 from warmstart.contrastive.temperature import Temperature
 from warmstart.core.errors import SettingError
-from warmstart.core.options import ContrastTrainOptions, MiningOptions
+from warmstart.core.options import ContrastCoreOptions, MiningOptions
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.lora import choose_targets, inject
 from warmstart.train.rates import RatePlan
@@ -41,7 +41,7 @@ _SHOWN = (
 class ContrastSettings:
     """Typed settings of a training: what the options say, checked against each other."""
 
-    options: ContrastTrainOptions
+    options: ContrastCoreOptions
     rates: RatePlan
     bf16: bool
     seed: int
@@ -85,10 +85,10 @@ class ContrastSettings:
         """What a report tells of the settings."""
         values = asdict(self.options)
         names = (*_SHOWN, "r", "lora_alpha") if self.options.lora else _SHOWN
-        return {name: values[name] for name in names if values[name] is not None} | {"bf16": self.bf16}
+        return {name: values[name] for name in names if values.get(name) is not None} | {"bf16": self.bf16}
 
 
-def settings_from(options: ContrastTrainOptions, seed: int, device: torch.device) -> ContrastSettings:
+def settings_from(options: ContrastCoreOptions, seed: int, device: torch.device) -> ContrastSettings:
     """Settings from options.
 
     Raises:
@@ -109,7 +109,7 @@ def settings_from(options: ContrastTrainOptions, seed: int, device: torch.device
     return found
 
 
-def _unfreezing(options: ContrastTrainOptions) -> Unfreezing:
+def _unfreezing(options: ContrastCoreOptions) -> Unfreezing:
     return ALL_OPEN if options.unfreeze == "all" else parse_unfreezing(options.unfreeze, options.unfreeze_patience)
 
 

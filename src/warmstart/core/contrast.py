@@ -117,3 +117,6 @@ class ContrastRecord(Record):
     image_to_text_before: RankScores | None = None  # of two towers; `before` and `after` are then text → image
     image_to_text_after: RankScores | None = None
     examples: tuple[Example, ...] = ()
+    knn_before: Interval | None = None  # accuracy of nearest neighbours on labelled images; None where not asked for
+    knn_after: Interval | None = None
+    views: str = ""  # a picture, as a data URI: images and views of them

@@ -306,8 +306,8 @@ class PairDataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContrastTrainOptions(LoraOptions):
-    """How to train by contrast."""
+class ContrastCoreOptions(LoraOptions):
+    """How to train by contrast, whoever looks for whom."""
 
     learning_rate: float = option(5e-5, "Peak rate of the last group of layers.")
     layer_decay: float = option(0.9, "Each group's rate is this times the rate of the group above it (0 to 1].")
@@ -331,11 +331,6 @@ class ContrastTrainOptions(LoraOptions):
     )
     temperature: float = option(0.05, "What cosines are divided by. Lower looks at the hardest negatives only.")
     learn_temperature: bool = option(False, "Train the temperature, between 0.01 and 1.")
-    direction: str = option(
-        "symmetric",
-        "Who looks for whom: anchors for positives, positives for anchors, or both.",
-        choices=("forward", "backward", "symmetric"),
-    )
     weight_decay: float = option(0.01, "Decoupled weight decay; never on norms, biases and the temperature.")
     warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
     early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
@@ -349,6 +344,17 @@ class ContrastTrainOptions(LoraOptions):
     report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
     time_budget: float | None = option(
         None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastTrainOptions(ContrastCoreOptions):
+    """How to train by contrast where queries and candidates are of two kinds."""
+
+    direction: str = option(
+        "symmetric",
+        "Who looks for whom: anchors for positives, positives for anchors, or both.",
+        choices=("forward", "backward", "symmetric"),
     )
 
 
@@ -470,6 +476,78 @@ class ContrastClipOptions(OutputOptions, ContrastTrainOptions, PairModelOptions,
         "Random crops and flips of training images (auto: on where the image tower is not locked).",
         choices=("auto", "true", "false"),
     )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDataOptions:
+    """Where images without labels are."""
+
+    images: str = required(
+        "Folder of images (folders within it are looked through), a table with a column of paths, a .txt file with a "
+        "path a line, or a `datasets` name. Labels are not needed."
+    )
+    image_column: str | None = option(None, "Column with image paths, for tables. Guessed when not given.")
+    labels: bool = option(
+        False, "Also measure, before and after, how well nearest neighbours name the folder that each image lies in."
+    )
+    label_column: str | None = option(None, "The same for tables: the column with the classes.")
+    train_size: float | None = option(
+        None, "Images to learn from: a count, or a fraction below 1. Default: all that --test-size leaves."
+    )
+    test_size: float = option(0.1, "Images to judge by: a count, or a fraction below 1.")
+    validation_size: float = option(0.1, "Images kept for choosing the checkpoint: a count, or a fraction below 1.")
+    drop_invalid: bool = option(False, "Leave out images that cannot be read; they are counted.")
+    seed: int = option(42, "Seed of the splits, the views and the training.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewOptions:
+    """How two views of an image are made."""
+
+    augmentation: str = option(
+        "simclr",
+        "How much views differ: simclr (as on ImageNet), cifar (small images: half the colour, no blur), or mild.",
+        choices=("simclr", "cifar", "mild"),
+    )
+    crop_scale: float | None = option(None, "Smallest share of an image's area that a view shows.")
+    color_jitter: float | None = option(
+        None, "Strength s: brightness, contrast and saturation change by up to 0.8 s, hue by up to 0.2 s. 0: none."
+    )
+    grayscale: float | None = option(None, "Share of views without colour.")
+    blur: float | None = option(None, "Share of views that are blurred.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastSimclrOptions(OutputOptions, ViewOptions, ContrastCoreOptions, ModelOptions, ImageDataOptions):
+    """Options of `contrast simclr`."""
+
+    model: str = option(
+        "EfficientNet-Lite0",
+        "Hub name, folder, or packaged model to start from; with --from-scratch also a configuration file.",
+    )
+    from_scratch: bool = option(False, "Use the model's architecture with random weights.")
+    projection_dim: int = option(128, "Width of the projection head's output; the head is dropped at the end.")
+    projection_norm: str = option("batch", "Normalisation inside of the projection head.", choices=("batch", "none"))
+    learning_rate: float | None = option(  # type: ignore[assignment]
+        None, "Peak rate of the last group of layers. Default: 1e-4 from pretrained weights, 1e-3 from random ones."
+    )
+    layer_decay: float = option(
+        0.9, "Each group's rate is this times the rate of the group above it (0 to 1]. Not used --from-scratch."
+    )
+    head_learning_rate: float = option(1e-3, "Peak rate of the projection head, and of a learnt temperature.")
+    num_train_epochs: float = option(10.0, "Passes over the training images.")
+    per_device_train_batch_size: int = option(
+        256, "Images per step and process: each view looks for its other view among all views of these."
+    )
+    mini_batch_size: int = option(
+        64,
+        "Images of one forward pass. Memory grows with it, not with the batch (gradient caching). Quickest is a whole "
+        "batch.",
+    )
+    temperature: float = option(0.1, "What cosines are divided by. Lower looks at the hardest negatives only.")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -607,6 +685,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "batch_size": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "seeds": (0, 100, "between 1 and 100"),
+    "crop_scale": (0, 1, "above 0 and at most 1"),
     "pilot_share": (0, 1, "above 0 and at most 1"),
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {
@@ -615,6 +694,9 @@ _FROM_ZERO: dict[str, tuple[float, str]] = {
     "range_min": (float("inf"), "0 or more"),
     "absolute_margin": (2.0, "at least 0 and below 2"),
     "relative_margin": (1.0, "at least 0 and below 1"),
+    "color_jitter": (1.2500001, "from 0 to 1.25"),
+    "grayscale": (1.0000001, "from 0 to 1"),
+    "blur": (1.0000001, "from 0 to 1"),
     "l2_sp": (float("inf"), "0 or more"),
     "ema_decay": (1.0, "at least 0 and below 1"),
     "wise_alpha": (1.0000001, "from 0 to 1"),

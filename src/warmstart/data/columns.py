@@ -145,6 +145,21 @@ def caption_roles(source: Source, image: str | None, caption: str | None) -> Rol
     return Roles("image", {role: columns[role] for role in ("image", "caption")}, guessed)
 
 
+def guess_image(source: Source) -> str:
+    """The one column with images.
+
+    Raises:
+        DataError: when no column, or more than one, holds images.
+    """
+    found = _guess_image(_profiles(source), source)
+    if found is None:
+        there = ", ".join(map(repr, source.columns))
+        raise DataError(
+            f"no column holds images (there are {there})", remedy="Name it: --image-column.", file=source.name
+        )
+    return found
+
+
 def require(columns: Iterable[str], source: Source) -> None:
     """Refuse a source that lacks a column.
 

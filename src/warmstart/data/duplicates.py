@@ -22,6 +22,8 @@ _FOLD = re.compile(r"[\W_]+")
 _BITS = 3  # the Hamming distance up to which four bands of 16 bits must share one
 _GREYS = 6.0
 _FLAT = 2.0  # standard deviation of grey levels below which a thumbnail says nothing
+_CROWDED = 0.1  # share of the rows beyond which units are not joined for having an input in common
+_FEW = 8  # rows that may always be joined
 _CROWD = 1000  # pictures that share a band; more say that the band says nothing
 
 
@@ -78,6 +80,24 @@ def merge(groups: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int
     for left, right in ids[pairs].tolist() if len(pairs) else []:
         parent[root(left)] = root(right)
     return numbered([root(group) for group in ids.tolist()])
+
+
+def joined(same: Sameness, own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Units joined that share an input: nearly the same, else the very same, else none.
+
+    Joining goes along chains (customers who wrote "great", and others who wrote "great" and "nice"); where it would
+    gather more than a tenth of all rows in one unit, beyond the largest set there was, the stricter rule is used.
+    """
+    limit = max(_CROWDED * len(own), _FEW, _largest(own), _largest(same.exact))
+    for kind in (same.near, same.exact):
+        units = unite(own, kind)
+        if _largest(units) <= limit:
+            return units
+    return own
+
+
+def _largest(ids: NDArray[np.int64]) -> int:
+    return int(np.unique(ids, return_counts=True)[1].max()) if len(ids) else 0
 
 
 def near_pairs(thumbnails: NDArray[np.int16]) -> NDArray[np.int64]:

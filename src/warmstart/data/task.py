@@ -19,7 +19,7 @@ from warmstart.core.records import Finding, TaskCard
 from warmstart.data import checks, hub
 from warmstart.data.cells import Where, label_strings, sorted_labels
 from warmstart.data.columns import Roles, assign_roles
-from warmstart.data.duplicates import Sameness, numbered, unite
+from warmstart.data.duplicates import joined, numbered
 from warmstart.data.fingerprint import fingerprint
 from warmstart.data.prediction import inputs_for_prediction
 from warmstart.data.reading import read_one, read_sources
@@ -31,8 +31,6 @@ from warmstart.data.writing import write_table
 
 __all__ = ["Task", "inputs_for_prediction", "load_task", "write_table"]  # what other rooms need of this one
 
-_CROWDED = 0.1  # share of the rows beyond which units are not joined for having an input in common
-_FEW = 8  # rows that may always be joined
 _SHORT = 0.1  # share by which a split may miss its size without a word
 _WHY_NONE = "rows of one group, and rows with the same input, stay together, and every class keeps a row to learn from."
 
@@ -136,27 +134,9 @@ def _units(
     """What stays together among the screened rows, and what there is to say about it."""
     same, where = screened.same, side.where(side.roles.inputs[0], screened.labelled)
     alone = np.arange(len(screened.labelled))
-    units = _joined(same, alone if groups is None else groups[screened.labelled])
+    units = joined(same, alone if groups is None else groups[screened.labelled])
     said = checks.straddling_inputs(same.near, units, where) or checks.repeated_inputs(same.near, where)
     return units, tuple(problem.finding for problem in said)
-
-
-def _joined(same: Sameness, own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Units joined that share an input: nearly the same, else the very same, else none.
-
-    Joining goes along chains (customers who wrote "great", and others who wrote "great" and "nice"); where it would
-    gather more than a tenth of all rows in one unit, beyond the largest set there was, the stricter rule is used.
-    """
-    limit = max(_CROWDED * len(own), _FEW, _largest(own), _largest(same.exact))
-    for kind in (same.near, same.exact):
-        units = unite(own, kind)
-        if _largest(units) <= limit:
-            return units
-    return own
-
-
-def _largest(ids: NDArray[np.int64]) -> int:
-    return int(np.unique(ids, return_counts=True)[1].max()) if len(ids) else 0
 
 
 def _set_aside(

@@ -13,8 +13,36 @@ from warmstart.core.contrast import ContrastRecord, RankScores
 from warmstart.core.records import Interval
 from warmstart.report import contrast_plots
 from warmstart.report.card import plain
+from warmstart.report.formats import interval_percent
 from warmstart.report.front_matter import front_matter
-from warmstart.report.html import environment
+from warmstart.report.html import environment, safe_picture
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a verb's rows are called."""
+
+    rows: str
+    repeated: str
+    asked: str  # who looked for what, before and after the two numbers of them
+    among: str
+
+
+_WORDS = {
+    "contrast simclr": Words(
+        "images",
+        "Images that look like another",
+        "test images each gave two random views, and the first looked for the second among those of",
+        "images",
+    ),
+    "contrast clip": Words(
+        "pairs",
+        "Captions that repeat",
+        "test captions each looked for their image among",
+        "images, and each image for any of its captions",
+    ),
+}
+_PAIRS = Words("pairs", "Anchors that repeat", "test queries each looked for their own answer among", "candidates")
 
 TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text → image", "image → text"
 
@@ -41,6 +69,9 @@ def render_contrast(record: ContrastRecord) -> str:
         better=verdict(record),
         rows=score_rows(record),
         at_five=at_five(record),
+        words=_WORDS.get(record.verb, _PAIRS),
+        knn=knn_line(record),
+        views=safe_picture(record.views),
         training=_markup(contrast_plots.training(record.history, "training")),
         vectors=_markup(contrast_plots.vectors(record.history, "vectors")),
     )
@@ -65,6 +96,16 @@ def verdict(record: ContrastRecord) -> str:
     if after.low > before.value:
         return "good"
     return "bad" if after.high < before.value else "mixed"
+
+
+def knn_line(record: ContrastRecord) -> str:
+    """How well nearest neighbours name the classes of the test images; empty where that was not asked for."""
+    if record.knn_before is None or record.knn_after is None:
+        return ""
+    before, after = (interval_percent(found) for found in (record.knn_before, record.knn_after))
+    return (
+        f"Test images named by a vote of their nearest labelled images, accuracy in %: {before} before, {after} after."
+    )
 
 
 def headline(record: ContrastRecord) -> str:
@@ -171,6 +212,45 @@ def render_contrast_card(record: ContrastRecord, name: str) -> str:
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     lines += ["", "## How", "", f"`{record.command}`", ""]
     return "\n".join(lines)
+
+
+def render_image_card(record: ContrastRecord, name: str) -> str:
+    """The model card of an image encoder, as Markdown with a YAML head."""
+    head = front_matter(
+        {
+            "library_name": "transformers",
+            "pipeline_tag": "image-feature-extraction",
+            "tags": ["image-feature-extraction", "warmstart"],
+        }
+    )
+    before, after = record.before, record.after
+    lines = [
+        head,
+        f"# {plain(name)}",
+        "",
+        f"{plain(record.backbone.name)} ({plain(record.backbone.source)}), trained by contrast of random views of "
+        f"{record.data.sizes['train']:,} images of {plain(record.data.source)}.",
+        "",
+        "```python",
+        "import warmstart",
+        "",
+        'backbone = warmstart.load_backbone("this folder")',
+        "```",
+        "",
+        f"Vectors are pooled by `{record.backbone.pooling}`. The encoder alone also loads with transformers' "
+        "`AutoModel.from_pretrained`, its image processor with `AutoImageProcessor`.",
+        "",
+        f"## On {after.queries:,} test images",
+        "",
+        "| | a view finds the other, first, % | among the first ten, % | effective rank |",
+        "|---|---|---|---|",
+    ]
+    for when, found in (("before", before), ("after", after)):
+        cells = [_percent(found.recall_at_1), _percent(found.recall_at_10), f"{found.geometry.effective_rank:.1f}"]
+        lines.append(f"| {when} | {' | '.join(cells)} |")
+    if knn_line(record):
+        lines += ["", knn_line(record)]
+    return "\n".join([*lines, "", "## How", "", f"`{record.command}`", ""])
 
 
 def _percent(interval: Interval) -> str:

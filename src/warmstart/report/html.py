@@ -98,7 +98,7 @@ def render_report(record: RunRecord) -> str:
         training=_training(record, ordered),
         errors=_errors(run, record.task.labels),
         labelled_limit=confusion.LABELLED_LIMIT,
-        thumbnail=_thumbnail,
+        thumbnail=safe_picture,
         splits=list(record.task.counts),
         sizes=[(f"Rows {formats.split_name(split)}", formats.count(rows)) for split, rows in record.task.sizes.items()],
         shares=_shares(record.task),
@@ -170,7 +170,7 @@ def _shares(task: TaskCard) -> dict[str, float]:
     return {label: total / rows for label, total in totals.items()} if rows else {}
 
 
-def _thumbnail(uri: str) -> str:
+def safe_picture(uri: str) -> str:
     """The data URI of a raster image, or nothing: a page must not be made to fetch or run anything."""
     return uri if _THUMBNAIL.match(uri) else ""
 

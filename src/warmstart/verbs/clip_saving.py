@@ -20,7 +20,7 @@ from warmstart.core.contrast import ContrastRecord
 from warmstart.core.errors import OutputError
 from warmstart.data.captions import Captioned
 from warmstart.report.contrast import render_clip_card
-from warmstart.verbs.contrast_saving import write_record
+from warmstart.verbs.contrast_saving import finish
 from warmstart.verbs.vector_check import check_vectors, save_vectors
 
 _CHECKED = 8  # images, and texts, that are encoded again in a new process
@@ -66,7 +66,7 @@ def save_pair(
         save_vectors(vectors[0], folder, vectors[1])
         check_vectors(folder, captions, texts.max_length, files)
         own = whole is None or isinstance(whole, TowerPairModel)
-        return write_record(folder, record, render_clip_card(record, name, own_form=own))
+        return finish(folder, record, render_clip_card(record, name, own_form=own))
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from warmstart.backbones.embed import best_device
 from warmstart.backbones.load import Backbone, load_backbone
@@ -27,6 +27,11 @@ from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.workspace import Workspace
 
+_HARDER = {
+    "contrast sentences": "--num-negatives",
+    "contrast simclr": "a stronger --augmentation",
+    "contrast clip": "images that are more alike",
+}
 _CHECKED = 8  # texts that are encoded again in a new process
 _RESERVE_SHARE = 1.5  # of the seconds that ranking the test pairs took before, kept for what follows training
 _RESERVE_LEAST = 20.0  # seconds: saving, and loading again in a new process
@@ -98,7 +103,9 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
         after = score(outcome.encoder)
         show_scores("After", after)
         record = dataclasses.replace(
-            _record(options, task, backbone, settings, outcome, before, after, clock),
+            contrast_record(
+                "contrast sentences", options, task.card, backbone, settings, outcome, before, after, clock
+            ),
             by_dimension={str(d): score(outcome.encoder, d) for d in dimensions},
         )
         _save(workspace, options, backbone, outcome, record, task)
@@ -152,9 +159,10 @@ def _mined(found: Pairs, before: int, number: int) -> Pairs:
     return found
 
 
-def _record(
-    options: ContrastSentencesOptions,
-    task: PairTask,
+def contrast_record(
+    verb: str,
+    options: Any,
+    card: PairsCard,
     backbone: Backbone,
     settings: ContrastSettings,
     outcome: ContrastOutcome,
@@ -162,10 +170,23 @@ def _record(
     after: RankScores,
     clock: Clock,
 ) -> ContrastRecord:
+    """Everything about a run, but for what one verb alone has.
+
+    Args:
+        verb: as it is called on the command line.
+        options: of the call.
+        card: the data.
+        backbone: the model that training started from.
+        settings: how it was trained.
+        outcome: what training gave.
+        before: on the test rows, of the backbone.
+        after: on the test rows, of the outcome.
+        clock: of the run.
+    """
     return ContrastRecord(
-        verb="contrast sentences",
+        verb=verb,
         created=facts.now(),
-        data=task.card,
+        data=card,
         backbone=backbone.card,
         settings=settings.shown(),
         before=before,
@@ -181,12 +202,12 @@ def _record(
         peak_memory_mb=peak_memory_mb(),
         versions=facts.versions(),
         machine=facts.machine(best_device()),
-        command=facts.command_line("contrast sentences", options),
-        advice=contrast_advice(before, after, outcome),
+        command=facts.command_line(verb, options),
+        advice=_advice(before, after, outcome, _HARDER[verb]),
     )
 
 
-def contrast_advice(before: RankScores, after: RankScores, outcome: ContrastOutcome) -> tuple[str, ...]:
+def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, harder: str) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     found = []
     if after.reciprocal_rank.value < before.reciprocal_rank.value:
@@ -201,8 +222,8 @@ def contrast_advice(before: RankScores, after: RankScores, outcome: ContrastOutc
     last = next((point for point in reversed(outcome.history) if point.bound is not None), None)
     if last is not None and last.bound is not None and last.ceiling and last.bound > 0.95 * last.ceiling:
         found.append(
-            "The bound is within 5 % of its ceiling log N: a larger --per-device-train-batch-size, or "
-            "--num-negatives, gives the model something harder to tell apart."
+            f"The bound is within 5 % of its ceiling log N: a larger --per-device-train-batch-size, or {harder}, gives "
+            "the model something harder to tell apart."
         )
     return tuple(found)
 

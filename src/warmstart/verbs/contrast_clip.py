@@ -37,10 +37,8 @@ from warmstart.core.errors import ModelError, SettingError
 from warmstart.core.options import ContrastClipOptions, verb
 from warmstart.core.progress import reporter
 from warmstart.data.captions import Captioned, CaptionTask, load_captions, retrieval
-from warmstart.train.fit import peak_memory_mb
-from warmstart.verbs import facts
 from warmstart.verbs.clip_saving import save_pair
-from warmstart.verbs.contrast import ContrastResult, contrast_advice
+from warmstart.verbs.contrast import ContrastResult, contrast_record
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.vector_check import text_side
@@ -288,27 +286,12 @@ def _record(
     if pair.whole is None:
         chosen |= {"projection": options.projection, "projection_dim": options.projection_dim}
     shown = settings.shown() | {name: value for name, value in chosen.items() if value is not None}
-    return ContrastRecord(
-        verb="contrast clip",
-        created=facts.now(),
-        data=task.card,
-        backbone=pair.backbones[0].card,
+    record = contrast_record(
+        "contrast clip", options, task.card, pair.backbones[0], settings, outcome, before, after, clock
+    )
+    return dataclasses.replace(
+        record,
         settings=shown,
-        before=before,
-        after=after,
-        by_dimension={},
-        history=outcome.history,
-        groups=outcome.groups,
-        alarms=outcome.alarms,
-        steps=outcome.steps,
-        processes=outcome.processes,
-        note=outcome.note,
-        seconds=clock.spent(),
-        peak_memory_mb=peak_memory_mb(),
-        versions=facts.versions(),
-        machine=facts.machine(best_device()),
-        command=facts.command_line("contrast clip", options),
-        advice=contrast_advice(before, after, outcome),
         text_backbone=pair.backbones[1].card,
         image_to_text_before=before_back,
         image_to_text_after=after_back,

@@ -66,14 +66,13 @@ def save_sentences(
         inputs = preprocessor.encode({"text": texts})
         save_vectors(forward(encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features, folder)
         check_vectors(folder, texts, preprocessor.max_length)
-        whole = write_record(folder, record, render_contrast_card(record, name))
+        return finish(folder, record, render_contrast_card(record, name))
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
-    return whole
 
 
-def write_record(folder: Path, record: ContrastRecord, card: str) -> ContrastRecord:
-    """Write card, report and, last, results.json beside a saved model; the record comes back with its `files`."""
+def finish(folder: Path, record: ContrastRecord, card: str) -> ContrastRecord:
+    """Write card, report, and last of all the record with the digests of all files."""
     write_text(folder / "README.md", card)
     write_text(folder / "report.html", render_contrast(ContrastRecord.from_json(record.to_json())))
     whole = dataclasses.replace(record, files=digests(folder, apart_from="README.md"))

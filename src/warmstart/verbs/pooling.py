@@ -14,11 +14,11 @@ import numpy as np
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.backbones.load import Backbone
+from warmstart.backbones.text_inputs import Subset
 from warmstart.core.metrics import row_losses, unit_rows
 from warmstart.core.options import LoadOptions
 from warmstart.core.progress import reporter
 from warmstart.data.task import Task
-from warmstart.strategies.protocol import Subset
 from warmstart.train.probe_solver import solve_probe
 
 WIDER = "cls+mean"
