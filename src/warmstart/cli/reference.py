@@ -39,6 +39,8 @@ _HEADINGS = {
     "PairDataOptions": "Data",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
+    "VectorOptions": "Vectors",
+    "EffortOptions": "Effort",
     "ModelOptions": "Model",
     "LoadOptions": "Model",
     "LoraOptions": "LoRA",
