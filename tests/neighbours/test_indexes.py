@@ -1,4 +1,4 @@
-"""One suite over every index: known answers, batch = single, changes, filters, no id twice and none made up, bad input."""
+"""One suite over every index: known answers, batch = single, changes, filters, bad input; no id twice, none made up."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_little_effort_finds_most_and_much_effort_all(name: str) -> None:
 
     def recall(effort: Effort) -> float:
         found = filled(name, vectors, effort=effort).search(queries, 10)
-        return float(np.mean([len({*a} & {*b}) / 10 for a, b in zip(found.ids.tolist(), exact.ids.tolist(), strict=True)]))
+        return float(
+            np.mean([len({*a} & {*b}) / 10 for a, b in zip(found.ids.tolist(), exact.ids.tolist(), strict=True)])
+        )
 
     little, much = recall(Effort(nprobe=2, ef_search=10, k_factor=2)), recall(Effort(8, 400, 16))
     assert much > (0.9 if name in COARSE else 0.999)

@@ -455,8 +455,10 @@ class IndexBuildOptions(EffortOptions, VectorOptions):
 
     output_dir: str = required("Folder for the index. It appears only when the index is complete.")
     overwrite: bool = option(False, "Replace an existing result.")
-    kind: str = option("auto", "Kind of index; auto: flat for up to 20,000 vectors, else ivfsq8.", choices=("auto", *KINDS))
-    nlist: int | None = option(None, "Cells (ivf…). Default: about 4√n.")
+    kind: str = option(
+        "auto", "Kind of index; auto: flat for up to 20,000 vectors, else ivfsq8.", choices=("auto", *KINDS)
+    )
+    nlist: int | None = option(None, "Cells (ivf…). Default: about 3√n.")
     m: int | None = option(None, "Links of each vector (hnsw…). Default: 32.")
     ef_construction: int | None = option(None, "Candidates looked at when a vector is linked (hnsw…). Default: 40.")
     seed: int = option(42, "Seed of the sample that the index is trained on.")

@@ -109,7 +109,9 @@ def _read_safetensors(place: Path) -> np.ndarray:
         with safe_open(place, framework="numpy") as file:
             names = list(file.keys())
             if len(names) != 1:
-                raise DataError(f"there are {len(names)} tensors ({', '.join(names)})", remedy="Save one.", file=str(place))
+                raise DataError(
+                    f"there are {len(names)} tensors ({', '.join(names)})", remedy="Save one.", file=str(place)
+                )
             found: np.ndarray = file.get_tensor(names[0])
     except (SafetensorError, OSError, TypeError) as error:
         raise DataError(f"not a whole safetensors file ({error})", file=str(place)) from None
@@ -121,9 +123,13 @@ def _read_parquet(place: Path) -> np.ndarray:
         table = pq.read_table(place)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a whole Parquet file ({str(error).splitlines()[0]})", file=str(place)) from None
-    lists = [field.name for field in table.schema if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)]
+    lists = [
+        field.name for field in table.schema if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
+    ]
     if len(lists) > 1:
-        raise DataError(f"there are {len(lists)} columns of lists ({', '.join(lists)})", remedy="Keep one.", file=str(place))
+        raise DataError(
+            f"there are {len(lists)} columns of lists ({', '.join(lists)})", remedy="Keep one.", file=str(place)
+        )
     if lists:
         return _stacked(table.column(lists[0]), place, lists[0])
     frame: pd.DataFrame = table.drop_columns(["id"] if "id" in table.column_names else []).to_pandas()
@@ -151,7 +157,9 @@ def _check_finite(vectors: np.ndarray, path: str) -> None:
         fine = np.isfinite(vectors[start : start + step]).all(axis=1)
         if not fine.all():
             row = start + int(np.flatnonzero(~fine)[0]) + 1
-            raise DataError("the vector holds a value that is not finite", remedy="Mend it or leave it out.", file=path, row=row)
+            raise DataError(
+                "the vector holds a value that is not finite", remedy="Mend it or leave it out.", file=path, row=row
+            )
 
 
 def _whole(value: object, path: str, row: int) -> int:

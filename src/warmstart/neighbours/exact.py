@@ -35,7 +35,7 @@ class ExactIndex:
 
     def ids(self) -> np.ndarray:
         """See `Index.ids`."""
-        return self._table.all_ids()[self._table.alive()]
+        return self._table.alive_ids()
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """See `Index.add`."""

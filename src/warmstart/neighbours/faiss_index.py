@@ -1,7 +1,7 @@
 """The index on FAISS: every kind that a plan can name, behind the protocol of `protocol`.
 
-FAISS holds the vectors or their codes by place; which id is where is the `IdTable`'s business. What is deleted becomes a
-tombstone that searches pass over, in every kind alike, since FAISS can take nothing out of a graph.
+FAISS holds the vectors or their codes by place; which id is where is the `IdTable`'s business. What is deleted becomes
+a tombstone that searches pass over, in every kind alike, since FAISS can take nothing out of a graph.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from warmstart.neighbours.ids import Allowed, Filter, IdTable
 from warmstart.neighbours.plans import TRAIN_ROWS, factory, is_cells, is_graph, usual_effort
 from warmstart.neighbours.protocol import Found, check_k, checked
 
+_faiss: Any = faiss  # whose type stubs know less than it has
 REBUILD_SHARE = 0.3  # of places deleted, from which on building anew pays
 _SCAN_ROWS, _SCAN_SHARE = 4096, 0.02  # a filter that leaves no more than either is answered by a scan of what it leaves
 _WIDENINGS = 3  # fourfold efforts for a query that found too little, before everything is scanned
@@ -43,7 +44,7 @@ class FaissIndex:
 
     def __init__(self, width: int, plan: IndexPlan | None = None, training: np.ndarray | None = None) -> None:
         plan = IndexPlan("flat") if plan is None else plan
-        inner = faiss.index_factory(width, factory(plan, width), faiss.METRIC_INNER_PRODUCT)
+        inner = _faiss.index_factory(width, factory(plan, width), _faiss.METRIC_INNER_PRODUCT)
         if not inner.is_trained:
             _train(inner, plan, training, width)
         if plan.ef_construction:
@@ -87,7 +88,7 @@ class FaissIndex:
 
     def ids(self) -> np.ndarray:
         """See `Index.ids`."""
-        return self._table.all_ids()[self._table.alive()]
+        return self._table.alive_ids()
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """See `Index.add`."""
@@ -161,25 +162,25 @@ class FaissIndex:
     def _storage(self) -> Any:
         """What gives vectors back by place."""
         inner = self._inner
-        if isinstance(inner, faiss.IndexRefine):
-            return faiss.downcast_index(inner.refine_index)
-        if isinstance(inner, faiss.IndexHNSW):
-            return faiss.downcast_index(inner.storage)
-        if isinstance(inner, faiss.IndexIVF):
+        if isinstance(inner, _faiss.IndexRefine):
+            return _faiss.downcast_index(inner.refine_index)
+        if isinstance(inner, _faiss.IndexHNSW):
+            return _faiss.downcast_index(inner.storage)
+        if isinstance(inner, _faiss.IndexIVF):
             with self._lock:
-                if inner.direct_map.type == faiss.DirectMap.NoMap:
+                if inner.direct_map.type == _faiss.DirectMap.NoMap:
                     inner.make_direct_map()
         return inner
 
     def _selector(self, allowed: Allowed) -> Any:
         """FAISS's form of a filter; None when everything is allowed."""
         if allowed.only is not None:
-            return faiss.IDSelectorBitmap(allowed.bits)
-        alive = faiss.IDSelectorBitmap(self._table.bits) if self._table.deleted else None
+            return _faiss.IDSelectorBitmap(allowed.bits)
+        alive = _faiss.IDSelectorBitmap(self._table.bits) if self._table.deleted else None
         if not len(allowed.without):
             return alive
-        rest = faiss.IDSelectorNot(faiss.IDSelectorBatch(allowed.without))
-        return rest if alive is None else faiss.IDSelectorAnd(alive, rest)
+        rest = _faiss.IDSelectorNot(_faiss.IDSelectorBatch(allowed.without))
+        return rest if alive is None else _faiss.IDSelectorAnd(alive, rest)
 
     def _reaching(self, k: int, share: float) -> Effort:
         """The effort that finds as much under a filter that lets this share through, and is no less than k."""
@@ -198,27 +199,27 @@ class FaissIndex:
 
     def _parameters(self, effort: Effort, selector: Any) -> Any:
         if is_cells(self.plan):
-            cells = faiss.SearchParametersIVF(sel=selector, nprobe=effort.nprobe)
-            if not isinstance(self._inner, faiss.IndexRefine):
+            cells = _faiss.SearchParametersIVF(sel=selector, nprobe=effort.nprobe)
+            if not isinstance(self._inner, _faiss.IndexRefine):
                 return cells
-            return faiss.IndexRefineSearchParameters(k_factor=effort.k_factor, base_index_params=cells)
+            return _faiss.IndexRefineSearchParameters(k_factor=effort.k_factor, base_index_params=cells)
         if is_graph(self.plan):
-            return faiss.SearchParametersHNSW(sel=selector, efSearch=effort.ef_search)
-        return faiss.SearchParameters(sel=selector)
+            return _faiss.SearchParametersHNSW(sel=selector, efSearch=effort.ef_search)
+        return _faiss.SearchParameters(sel=selector)
 
 
 @contextlib.contextmanager
 def _threads(queries: int) -> Iterator[None]:
     """One thread for a single query: FAISS would share its cells out, and wait for the slowest thread."""
-    before = faiss.omp_get_max_threads()
+    before = _faiss.omp_get_max_threads()
     if queries > 1 or before == 1:
         yield
         return
-    faiss.omp_set_num_threads(1)
+    _faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
-        faiss.omp_set_num_threads(before)
+        _faiss.omp_set_num_threads(before)
 
 
 def _train(inner: Any, plan: IndexPlan, training: np.ndarray | None, width: int) -> None:
@@ -228,7 +229,7 @@ def _train(inner: Any, plan: IndexPlan, training: np.ndarray | None, width: int)
     if len(training) < needed:
         raise SettingError(f"{plan.name} needs at least {needed} vectors to train on, and there are {len(training)}.")
     if is_cells(plan):
-        cells = faiss.downcast_index(faiss.extract_index_ivf(inner))
+        cells = _faiss.downcast_index(_faiss.extract_index_ivf(inner))
         for clustering in [cells.cp, *([cells.pq.cp] if plan.kind == "ivfpq" else [])]:
             clustering.min_points_per_centroid = 1  # the caller's choice; FAISS would write a warning
         cells.cp.max_points_per_centroid = TRAIN_ROWS
@@ -236,14 +237,14 @@ def _train(inner: Any, plan: IndexPlan, training: np.ndarray | None, width: int)
 
 
 def _bytes_of(inner: Any) -> int:
-    inner = faiss.downcast_index(inner)
-    if isinstance(inner, faiss.IndexRefine):
-        return _bytes_of(inner.base_index) + _bytes_of(inner.refine_index)
-    if isinstance(inner, faiss.IndexHNSW):
+    inner = _faiss.downcast_index(inner)
+    if isinstance(inner, _faiss.IndexRefine):
+        return sum(_bytes_of(part) for part in (inner.base_index, inner.refine_index))
+    if isinstance(inner, _faiss.IndexHNSW):
         graph = inner.hnsw
-        return _bytes_of(inner.storage) + 4 * graph.neighbors.size() + 8 * graph.offsets.size() + 4 * graph.levels.size()
-    if isinstance(inner, faiss.IndexIVF):
-        lists = inner.invlists
-        held = sum(lists.list_size(cell) for cell in range(inner.nlist))
-        return held * (int(inner.code_size) + 8) + _bytes_of(inner.quantizer)
+        links = 4 * int(graph.neighbors.size()) + 8 * int(graph.offsets.size()) + 4 * int(graph.levels.size())
+        return links + _bytes_of(inner.storage)
+    if isinstance(inner, _faiss.IndexIVF):
+        coded = int(inner.ntotal) * (int(inner.code_size) + 8)
+        return coded + _bytes_of(inner.quantizer)
     return int(inner.ntotal) * int(inner.code_size)

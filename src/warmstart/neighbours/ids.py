@@ -104,6 +104,11 @@ class IdTable:
             return np.arange(self.places)
         return np.flatnonzero(np.unpackbits(self.bits, bitorder="little", count=self.places))
 
+    def alive_ids(self) -> np.ndarray:
+        """Ids that are not deleted, in the order of adding, (alive,)."""
+        found: np.ndarray = self._ids[self.alive()]
+        return found
+
     def find(self, ids: np.ndarray) -> np.ndarray:
         """The place of each id, −1 where it is not there, (ids,)."""
         wanted = np.asarray(ids, dtype=np.int64)
@@ -198,10 +203,12 @@ class IdTable:
 
     def _places_of(self, ids: np.ndarray) -> np.ndarray:
         found = np.unique(self.find(np.atleast_1d(np.asarray(ids, dtype=np.int64))))
-        return found[found >= 0]
+        there: np.ndarray = found[found >= 0]
+        return there
 
     def _is_alive(self, places: np.ndarray) -> np.ndarray:
-        return (self._bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1 == 1
+        found: np.ndarray = (self._bits[places >> 3] >> (places & 7).astype(np.uint8)) & 1 == 1
+        return found
 
     def _set_bits(self, places: np.ndarray) -> None:
         first, last = int(places[0]), int(places[-1]) + 1

@@ -74,19 +74,19 @@ def usual_effort(plan: IndexPlan) -> Effort:
 
 
 def cells(vectors: int) -> int:
-    """About 4√n cells, a power of two, with vectors enough in each for k-means."""
-    wanted = 2 ** round(math.log2(4 * math.sqrt(max(1, vectors))))
-    most = max(1, vectors // _FEWEST_ROWS)
-    return min(wanted, 2 ** int(math.log2(most)))
+    """About 3√n cells, a power of two, with vectors enough in each for k-means."""
+    wanted = round(math.log2(3 * math.sqrt(max(1, vectors))))
+    most = int(math.log2(max(1, vectors // _FEWEST_ROWS)))
+    return 1 << min(wanted, most)
 
 
 def candidates(vectors: int, kinds: tuple[str, ...] = KINDS) -> list[IndexPlan]:
-    """The plans worth measuring for so many vectors, those that need the least memory for sure first."""
-    few = vectors <= SMALL
+    """The plans worth measuring for so many vectors; for few, no cells and links, unless kinds are asked for."""
+    few = vectors <= SMALL and kinds == KINDS
     shapes = {
         "sq8": [IndexPlan("sq8")],
-        "ivfpq": [IndexPlan("ivfpq")],
         "ivfsq8": [IndexPlan("ivfsq8")],
+        "ivfpq": [IndexPlan("ivfpq")],
         "fp16": [IndexPlan("fp16")],
         "hnswsq8": [IndexPlan("hnswsq8", m=16), IndexPlan("hnswsq8", m=32)],
         "flat": [IndexPlan("flat")],
@@ -94,7 +94,7 @@ def candidates(vectors: int, kinds: tuple[str, ...] = KINDS) -> list[IndexPlan]:
         "hnsw": [IndexPlan("hnsw", m=32)],
     }
     found = [whole(plan, vectors) for kind, plans in shapes.items() if kind in kinds for plan in plans]
-    return [plan for plan in found if not (few and (is_cells(plan) or is_graph(plan)))] or found
+    return [plan for plan in found if not (few and (is_cells(plan) or is_graph(plan)))]
 
 
 def efforts(plan: IndexPlan, at: int) -> list[list[Effort]]:

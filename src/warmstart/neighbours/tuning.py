@@ -23,6 +23,7 @@ from warmstart.neighbours.plans import efforts
 
 _TOO_SLOW = 3.0  # times the goal's latency, from which on more effort is not tried
 _PLENTY = 0.9995  # recall from which on more effort shows nothing
+_GAIN, _STEPS = 0.0005, 3  # a recall that rose by less in so many steps has reached what the codes allow
 
 
 class GoalNotMetError(SettingError):
@@ -72,7 +73,7 @@ def measure(
                 note = "not tried to the end: the time budget ran out"
                 break
             points.append(_point(index, effort, answer, goal, seed))
-            if points[-1].p99_ms > _TOO_SLOW * goal.p99_ms or points[-1].recall.value >= _PLENTY:
+            if _is_enough(points, goal):
                 break
     chosen = min((p for p in points if meets(p, goal)), key=lambda p: (p.p99_ms, p.p50_ms), default=None)
     if chosen is not None:
@@ -86,7 +87,7 @@ def meets(point: EffortPoint, goal: Goal) -> bool:
 
 
 def cheapest(candidates: Sequence[Candidate]) -> int | None:
-    """Place of the candidate that meets the goal with the least memory, then the least time to build; None: none does."""
+    """Place of the one that meets the goal with the least memory, then the least time to build; None: none does."""
     fit = [place for place, candidate in enumerate(candidates) if candidate.chosen is not None]
     return min(fit, key=lambda place: (candidates[place].memory_bytes, candidates[place].build_seconds), default=None)
 
@@ -122,6 +123,14 @@ def refuse(candidates: Sequence[Candidate], goal: Goal) -> GoalNotMetError:
     )
 
 
+def _is_enough(points: Sequence[EffortPoint], goal: Goal) -> bool:
+    last = points[-1]
+    before = points[-1 - _STEPS] if len(points) > _STEPS else None
+    alike = before is not None and before.effort.k_factor == last.effort.k_factor
+    stuck = alike and before is not None and last.recall.value - before.recall.value < _GAIN
+    return stuck or last.p99_ms > _TOO_SLOW * goal.p99_ms or last.recall.value >= _PLENTY
+
+
 def _words(pair: tuple[Candidate, EffortPoint]) -> str:
     candidate, point = pair
     return candidate.plan.name if point.effort == Effort() else f"{candidate.plan.name}, {point.effort.name}"
@@ -132,5 +141,3 @@ def _point(index: FaissIndex, effort: Effort, answer: ExactAnswer, goal: Goal, s
     recall = recall_interval(answer.recall(index), seed)
     p50, p99, timed = latency(index, answer.queries, answer.k)
     return EffortPoint(effort, recall, p50, p99, timed)
-
-

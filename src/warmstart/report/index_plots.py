@@ -67,7 +67,7 @@ def _frame(axes: Axes, record: TuneRecord, shown: list[Candidate]) -> None:
 
 
 def _line(axes: Axes, candidate: Candidate, place: int, *, chosen: bool) -> None:
-    points = sorted(candidate.points, key=lambda point: (point.effort.k_factor, point.p99_ms))
+    points = candidate.points
     colour = svg.ACCENT if chosen else svg.MUTED
     groups = {point.effort.k_factor for point in points}
     for number, factor in enumerate(sorted(groups)):

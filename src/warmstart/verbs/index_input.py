@@ -57,7 +57,9 @@ def read_items(vectors: str, ids: str | None) -> Items:
             "The vectors are not of unit length: the nearest are those of the largest inner product. "
             "Divide them by their length for cosines."
         )
-    return Items(numbers, found, VectorsCard(vectors, *found.shape, unit, digest(Path(vectors).expanduser())))
+    return Items(
+        numbers, found, VectorsCard(vectors, len(found), found.shape[1], unit, digest(Path(vectors).expanduser()))
+    )
 
 
 def read_queries(path: str, name: str, width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from warmstart.core.clock import Clock
-from warmstart.core.errors import DataError, SettingError
+from warmstart.core.errors import DataError, SettingError, UserError
 from warmstart.core.files import digest, digests, write_text
 from warmstart.core.index import KINDS, Candidate, Goal, TuneRecord
 from warmstart.core.options import IndexTuneOptions, verb
@@ -71,12 +71,15 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
     fingerprints = {"vectors": items.card.digest, "ids": _digest(options.ids), "queries": _digest(options.queries)}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
-    split = _split(items, queries, options, workspace.stage("queries"))
-    measured = _measure_all(workspace, split, goal, kinds, options.seed, clock)
-    place = cheapest(measured)
-    if place is None:
+    try:
+        split = _split(items, queries, options, workspace.stage("queries"))
+        measured = _measure_all(workspace, split, goal, kinds, options.seed, clock)
+        place = cheapest(measured)
+        if place is None:
+            raise refuse(measured, goal)
+    except UserError:
         workspace.abandon()
-        raise refuse(measured, goal)
+        raise
     index = load_index(workspace.folder / _stage(place))
     if len(split.held_out):
         index.add(items.ids[split.held_out], np.asarray(items.vectors[split.held_out], dtype=np.float32))
@@ -110,7 +113,9 @@ def _split(items: Items, queries: np.ndarray | None, options: IndexTuneOptions, 
     rows = len(items.ids)
     held = min(options.holdout, rows // 10)
     if held < 1:
-        raise DataError(f"{rows} vectors are too few to hold queries out of", remedy="Give --queries.", file=options.vectors)
+        raise DataError(
+            f"{rows} vectors are too few to hold queries out of", remedy="Give --queries.", file=options.vectors
+        )
     chosen = np.sort(np.random.default_rng(options.seed).choice(rows, held, replace=False))
     rest = np.setdiff1d(np.arange(rows), chosen, assume_unique=True)
     shape = (len(rest), items.card.width)
@@ -189,7 +194,9 @@ def _advice(split: _Split, items: Items, measured: list[Candidate]) -> tuple[str
     """What to know before the index is relied on."""
     found = []
     if len(split.held_out):
-        found.append("The queries were held out of the vectors. Where real queries are of another kind, give --queries.")
+        found.append(
+            "The queries were held out of the vectors. Where real queries are of another kind, give --queries."
+        )
     if not items.card.unit_length and any(c.plan.kind.startswith("hnsw") for c in measured):
         found.append("The vectors are not of unit length; a graph of links (hnsw…) finds less among such vectors.")
     if any(candidate.note for candidate in measured):
