@@ -106,12 +106,13 @@ def explore(index: Any, queries: np.ndarray, vectors: np.ndarray, goal: Goal) ->
     space = faiss.ParameterSpace()
     space.verbose = 0
     space.initialize(index)
-    points = space.explore(index, queries, criterion).optimal_pts
-    every = [points.at(place) for place in range(points.size())]
-    reached = [point for point in every if point.perf >= goal.recall] or [max(every, key=lambda point: point.perf)]
-    best = min(reached, key=lambda point: point.t)
-    space.set_index_parameters(index, best.key)
-    return str(best.key)
+    explored = space.explore(index, queries, criterion)  # must outlive its points
+    points = [explored.optimal_pts.at(place) for place in range(explored.optimal_pts.size())]
+    every = [(float(point.t), float(point.perf), str(point.key)) for point in points]
+    reached = [point for point in every if point[1] >= goal.recall] or [max(every, key=lambda point: point[1])]
+    key = min(reached)[2]
+    space.set_index_parameters(index, key)
+    return key
 
 
 def _ids(rows: int) -> IdTable:

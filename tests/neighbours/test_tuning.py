@@ -122,6 +122,20 @@ def test_measuring_a_candidate() -> None:
     assert "time budget" in late.candidate.note
 
 
+def test_more_effort_is_tried_until_it_is_too_slow_or_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, queries, ids = unit(3000, 8), unit(100, 8, seed=1), np.arange(3000)
+    answer, goal = ExactAnswer(queries, ids, vectors, 10), Goal(recall=0.9, at=10, p99_ms=2.0)
+
+    def tried(p50: float, p99: float) -> int:
+        monkeypatch.setattr("warmstart.neighbours.tuning.latency", lambda index, queries, k: (p50, p99, 100))
+        return len(measure(PLANS["ivf"], ids, vectors, answer, goal, Clock()).candidate.points)
+
+    assert tried(2.1, 9.0) == 1
+    assert tried(1.9, 9.0) > 3  # a spike does not end it
+    monkeypatch.setattr(ExactAnswer, "recall", lambda self, index: np.full(100, 0.8))
+    assert tried(0.1, 0.2) == 4
+
+
 def test_candidates_fit_the_number_of_vectors() -> None:
     assert {plan.kind for plan in candidates(500)} == {"flat", "fp16", "sq8"}
     assert {plan.kind for plan in candidates(1_000_000)} == set(KINDS)

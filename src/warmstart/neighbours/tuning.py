@@ -21,7 +21,6 @@ from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.measure import ExactAnswer, latency, recall_interval
 from warmstart.neighbours.plans import efforts
 
-_TOO_SLOW = 3.0  # times the goal's latency, from which on more effort is not tried
 _PLENTY = 0.9995  # recall from which on more effort shows nothing
 _GAIN, _STEPS = 0.0005, 3  # a recall that rose by less in so many steps has reached what the codes allow
 
@@ -128,7 +127,8 @@ def _is_enough(points: Sequence[EffortPoint], goal: Goal) -> bool:
     before = points[-1 - _STEPS] if len(points) > _STEPS else None
     alike = before is not None and before.effort.k_factor == last.effort.k_factor
     stuck = alike and before is not None and last.recall.value - before.recall.value < _GAIN
-    return stuck or last.p99_ms > _TOO_SLOW * goal.p99_ms or last.recall.value >= _PLENTY
+    slow = last.p50_ms > goal.p99_ms  # the median: a 99th percentile may be a disturbance that the next one lacks
+    return stuck or slow or last.recall.value >= _PLENTY
 
 
 def _words(pair: tuple[Candidate, EffortPoint]) -> str:
