@@ -12,7 +12,7 @@ from warmstart.core.record import Interval
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.measure import ExactAnswer, latency
 from warmstart.neighbours.plans import candidates, cells, efforts, factory, usual_kind, whole
-from warmstart.neighbours.tuning import cheapest, frontier, measure, meets, refuse
+from warmstart.neighbours.tuning import cheapest, measure, meets, refuse
 
 GOAL = Goal(recall=0.9, at=10, p99_ms=1.0)
 
@@ -76,11 +76,6 @@ def test_the_cheapest_takes_least_memory_then_least_time() -> None:
     assert cheapest([candidate(1, 1, point(0.95, 2.0)), candidate(9, 9, meeting)]) == 1
     assert cheapest([candidate(1, 1, point(0.905, 0.5))]) is None  # its interval reaches below the goal
     assert cheapest([]) is None
-
-
-def test_the_frontier_holds_what_nothing_beats() -> None:
-    a, b, c, d = point(0.5, 0.1), point(0.4, 0.2), point(0.9, 0.4), point(0.9, 0.5)
-    assert [p for _, p in frontier([candidate(1, 1, d, b), candidate(1, 1, c, a)])] == [a, c]
 
 
 def test_a_refusal_says_how_near_the_best_came() -> None:

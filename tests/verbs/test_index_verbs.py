@@ -144,6 +144,14 @@ def test_a_tuning_that_was_killed_goes_on(files: Path, tmp_path: Path, monkeypat
     assert len(load_index(out)) == 2000
 
 
+def test_a_busy_machine_is_told(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"vectors": str(files / "v.npy"), "kinds": "flat", "at": 5, "p99_ms": 1e4}
+    for busy, told in ((80.0, 1), (3.0, 0)):
+        monkeypatch.setattr("psutil.cpu_percent", lambda interval, busy=busy: busy)
+        result = warmstart.index_tune(output_dir=str(tmp_path / f"out-{told}"), **arguments)
+        assert sum("80 % busy" in line for line in result.record.advice) == told
+
+
 def test_a_time_budget_leaves_candidates_out(files: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="time-budget"):
         warmstart.index_tune(

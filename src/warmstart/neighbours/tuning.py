@@ -91,17 +91,6 @@ def cheapest(candidates: Sequence[Candidate]) -> int | None:
     return min(fit, key=lambda place: (candidates[place].memory_bytes, candidates[place].build_seconds), default=None)
 
 
-def frontier(candidates: Sequence[Candidate]) -> list[tuple[Candidate, EffortPoint]]:
-    """The points that no other one beats in both recall and latency, the quickest first."""
-    every = [(candidate, point) for candidate in candidates for point in candidate.points]
-    every.sort(key=lambda pair: (pair[1].p99_ms, -pair[1].recall.value))
-    found: list[tuple[Candidate, EffortPoint]] = []
-    for pair in every:
-        if not found or pair[1].recall.value > found[-1][1].recall.value:
-            found.append(pair)
-    return found
-
-
 def refuse(candidates: Sequence[Candidate], goal: Goal) -> GoalNotMetError:
     """The error that says how near the best came."""
     points = [(candidate, point) for candidate in candidates for point in candidate.points]
