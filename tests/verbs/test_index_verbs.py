@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 import warmstart
 import warmstart.verbs.index_tune as verb_module
 from warmstart.cli.main import run
-from warmstart.core.errors import OutputError, ResultError, SettingError
+from warmstart.core.errors import GoalNotMetError, OutputError, ResultError, SettingError
 from warmstart.core.files import digest
 from warmstart.core.index import BuildRecord, TuneRecord
 from warmstart.neighbours.exact import ExactIndex
@@ -153,7 +153,7 @@ def test_a_busy_machine_is_told(files: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_time_budget_leaves_candidates_out(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="time-budget"):
+    with pytest.raises(GoalNotMetError, match="time-budget"):
         warmstart.index_tune(
             vectors=str(files / "v.npy"), queries=str(files / "q.npy"), time_budget=1e-6, output_dir=str(tmp_path / "x")
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmstart.core.clock import Clock
-from warmstart.core.errors import SettingError
+from warmstart.core.errors import GoalNotMetError
 from warmstart.core.index import Candidate, Effort, EffortPoint, Goal, IndexPlan
 from warmstart.neighbours.building import Progress, build
 from warmstart.neighbours.faiss_index import FaissIndex
@@ -23,10 +23,6 @@ from warmstart.neighbours.plans import efforts
 
 _PLENTY = 0.9995  # recall from which on more effort shows nothing
 _GAIN, _STEPS = 0.0005, 3  # a recall that rose by less in so many steps has reached what the codes allow
-
-
-class GoalNotMetError(SettingError):
-    """No candidate meets the goal."""
 
 
 @dataclass(frozen=True)
