@@ -61,7 +61,7 @@ def test_help_lists_every_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "warmstart", "--help"], capture_output=True, text=True, timeout=60, check=True
     )
-    for name in ("adapt", "compare", "advise", "predict", "push", "groups", "sample", "contrast"):
+    for name in ("adapt", "compare", "advise", "predict", "push", "groups", "sample", "contrast", "index"):
         assert f"  {name} " in done.stdout
     assert "Exit codes: 0 done" in " ".join(done.stdout.split())
 
@@ -81,6 +81,15 @@ def test_every_option_has_help(name: str) -> None:
 
 
 def test_nothing_is_replaced_unasked() -> None:
-    for name in ("adapt", "compare", "contrast sentences", "predict", "sample"):
+    for name in (
+        "adapt",
+        "compare",
+        "contrast sentences",
+        "index build",
+        "index tune",
+        "index search",
+        "predict",
+        "sample",
+    ):
         overwrite = next(parameter for parameter in COMMANDS[name].params if parameter.name == "overwrite")
         assert overwrite.default is False

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from warmstart.verbs.contrast_clip import contrast_clip as contrast_clip
     from warmstart.verbs.contrast_simclr import contrast_simclr as contrast_simclr
     from warmstart.verbs.groups import groups as groups
+    from warmstart.verbs.index_add import index_add as index_add
+    from warmstart.verbs.index_build import index_build as index_build
+    from warmstart.verbs.index_delete import index_delete as index_delete
+    from warmstart.verbs.index_search import index_search as index_search
+    from warmstart.verbs.index_tune import index_tune as index_tune
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
@@ -34,6 +39,11 @@ _HOMES = {
     "contrast_sentences": "warmstart.verbs.contrast",
     "contrast_simclr": "warmstart.verbs.contrast_simclr",
     "groups": "warmstart.verbs.groups",
+    "index_add": "warmstart.verbs.index_add",
+    "index_build": "warmstart.verbs.index_build",
+    "index_delete": "warmstart.verbs.index_delete",
+    "index_search": "warmstart.verbs.index_search",
+    "index_tune": "warmstart.verbs.index_tune",
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warmstart.core import contrast, decision, ledger, record, records
+from warmstart.core import contrast, decision, index, ledger, record, records
 from warmstart.core.records import Evidence, Interval, Point, Record, RunRecord, StrategyRun
 
-MODULES = (record, records, decision, ledger, contrast)
+MODULES = (record, records, decision, ledger, contrast, index)
 RECORDS = sorted(
     (c for c in Record.__subclasses__() if c.__module__ in [module.__name__ for module in MODULES]),
     key=lambda c: c.__name__,

@@ -104,6 +104,22 @@ for _name, _options, _text, _module in _CONTRAST:
     _contrast.command(_name)(command(_options, _runner(_module, f"contrast_{_name}"), _text))
 app.add_typer(_contrast, name="contrast")
 
+_INDEX: tuple[tuple[str, type[Any], str], ...] = (
+    ("build", o.IndexBuildOptions, "Build an index of vectors."),
+    ("tune", o.IndexTuneOptions, "Build the cheapest index that reaches a recall within a latency, or refuse."),
+    ("search", o.IndexSearchOptions, "Write the nearest vectors of each query to a file."),
+    ("add", o.IndexAddOptions, "Add vectors to an index, or replace some."),
+    ("delete", o.IndexDeleteOptions, "Delete vectors from an index."),
+)
+_index = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Find the nearest of many vectors: exactly, or as nearly and as quickly as you ask for.",
+)
+for _name, _options, _text in _INDEX:
+    _index.command(_name)(command(_options, _runner(f"warmstart.verbs.index_{_name}", f"index_{_name}"), _text))
+app.add_typer(_index, name="index")
+
 
 def _version(value: bool) -> None:
     if value:

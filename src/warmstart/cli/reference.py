@@ -44,6 +44,8 @@ _HEADINGS = {
     "ContrastCoreOptions": "Training",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
+    "VectorOptions": "Vectors",
+    "EffortOptions": "Effort",
     "ModelOptions": "Model",
     "LoadOptions": "Model",
     "LoraOptions": "LoRA",

@@ -69,5 +69,9 @@ class StrategyNotPossibleError(UserError):
     """A strategy cannot work with this model or data; `compare` skips it and says why."""
 
 
+class GoalNotMetError(UserError):
+    """No index reaches the recall within the latency that was asked for; nothing was written."""
+
+
 class ContrastError(WarmstartError):
     """No contrastive loss can be made of a batch: not finite, nothing to tell apart, or nothing to find."""

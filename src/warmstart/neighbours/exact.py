@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from warmstart.core.errors import SettingError
-from warmstart.neighbours.protocol import Found, checked, checked_ids
+from warmstart.neighbours.ids import Allowed, Filter, IdTable
+from warmstart.neighbours.protocol import Found, check_k, checked
 
 _SCORES = 1 << 24  # scores in memory at a time
+_ROWS = 1 << 16  # vectors at a time
 
 
 class ExactIndex:
@@ -19,9 +22,8 @@ class ExactIndex:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._ids = np.zeros(0, dtype=np.int64)
+        self._table = IdTable()
         self._vectors = np.zeros((0, width), dtype=np.float32)
-        self._known: set[int] = set()
 
     @property
     def width(self) -> int:
@@ -29,35 +31,80 @@ class ExactIndex:
         return self._width
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._table)
+
+    def ids(self) -> np.ndarray:
+        """See `Index.ids`."""
+        return self._table.alive_ids()
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """See `Index.add`."""
         vectors = checked(vectors, self._width)
-        ids = checked_ids(ids, vectors, self._known)
-        self._ids = np.concatenate([self._ids, ids])
-        self._vectors = np.concatenate([self._vectors, vectors])
-        self._known.update(ids.tolist())
+        self._append(self._table.check_new(ids, len(vectors)), vectors)
 
-    def search(self, queries: np.ndarray, k: int) -> Found:
+    def delete(self, ids: np.ndarray) -> None:
+        """See `Index.delete`."""
+        self._table.delete(self._table.check_known(ids, len(ids)))
+
+    def update(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """See `Index.update`."""
+        vectors = checked(vectors, self._width)
+        ids = self._table.check_known(ids, len(vectors))
+        self._table.delete(ids)
+        self._append(ids, vectors)
+
+    def prepare(self, where: Filter) -> Allowed:
+        """See `Index.prepare`."""
+        return self._table.allowed(where)
+
+    def search(self, queries: np.ndarray, k: int, where: Filter | Allowed | None = None) -> Found:
         """See `Index.search`; of equal scores, the one that was added first comes first."""
         queries = checked(queries, self._width)
-        if k < 1:
-            raise SettingError(f"k is {k}; it must be at least 1.")
-        k = min(k, len(self))
-        places = np.zeros((len(queries), k), dtype=np.int64)
-        scores = np.zeros((len(queries), k), dtype=np.float32)
-        step = max(1, _SCORES // max(1, len(self)))
-        for start in range(0, len(queries), step) if k else ():
-            found = queries[start : start + step] @ self._vectors.T  # (some, vectors)
-            top = _top(found, k)
-            places[start : start + step] = top
-            scores[start : start + step] = np.take_along_axis(found, top, axis=1)
-        return Found(self._ids[places], scores)
+        check_k(k)
+        places = self._table.places_of(self._table.allowed(where))
+        scores, found = nearest_of(queries, places, self._vectors.__getitem__, k)
+        return Found(self._table.all_ids()[found], scores)
+
+    def _append(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        self._vectors = np.concatenate([self._vectors, vectors])
+        self._table.add(ids)
+
+
+def nearest_of(
+    queries: np.ndarray, places: np.ndarray, read: Callable[[np.ndarray], np.ndarray], k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every place that is given, and keep the best.
+
+    Args:
+        queries: (queries, width).
+        places: (places,), ascending.
+        read: from some places to their vectors, (places, width).
+        k: at least 1.
+
+    Returns:
+        Scores and places, (queries, k), or fewer columns where there are fewer places; the best first, of equal ones
+        the lowest place first.
+    """
+    k = min(k, len(places))
+    scores = np.zeros((len(queries), k), dtype=np.float32)
+    found = np.zeros((len(queries), k), dtype=np.int64)
+    step = max(1, _SCORES // min(_ROWS, max(1, len(places))))
+    for first in range(0, len(queries), step) if k else ():
+        rows = slice(first, first + step)
+        best = np.zeros((len(queries[rows]), 0), dtype=np.float32)
+        at = np.zeros(best.shape, dtype=np.int64)
+        for start in range(0, len(places), _ROWS):
+            some = places[start : start + _ROWS]
+            best = np.concatenate([best, queries[rows] @ read(some).T], axis=1)  # (some queries, kept + some)
+            at = np.concatenate([at, np.broadcast_to(some, (len(best), len(some)))], axis=1)
+            top = _top(best, min(k, best.shape[1]))
+            best, at = np.take_along_axis(best, top, axis=1), np.take_along_axis(at, top, axis=1)
+        scores[rows], found[rows] = best, at
+    return scores, found
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Places of the k highest of each row, highest first, the first of equal ones first, (rows, k)."""
+    """Columns of the k highest of each row, highest first, the first of equal ones first, (rows, k)."""
     if k < scores.shape[1]:
         edge = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]  # the k-th highest
         rank = np.where(scores > edge, 0, np.where(scores == edge, 1, 2))

@@ -1,4 +1,4 @@
-"""What every index of vectors offers: add, and search by inner product. Cosine is that of vectors of unit length."""
+"""What every index of vectors offers: search by inner product, and change. Cosine is that of vectors of unit length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from warmstart.core.errors import SettingError
+from warmstart.neighbours.ids import Allowed, Filter
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Index(Protocol):
         """Length of a vector."""
 
     def __len__(self) -> int:
-        """Number of vectors."""
+        """Number of vectors; deleted ones do not count."""
+
+    def ids(self) -> np.ndarray:
+        """All ids, in the order of adding, (vectors,)."""
 
     def add(self, ids: np.ndarray, vectors: np.ndarray) -> None:
         """Add vectors.
@@ -41,18 +45,36 @@ class Index(Protocol):
             vectors: (rows, width).
 
         Raises:
-            SettingError: an id is there already, or vectors are of another width or not finite.
+            SettingError: an id is there already, or vectors are of another width or not finite. Nothing was added.
         """
 
-    def search(self, queries: np.ndarray, k: int) -> Found:
-        """The k nearest of each query, or all where there are fewer.
+    def delete(self, ids: np.ndarray) -> None:
+        """Delete vectors.
+
+        Raises:
+            SettingError: an id is not there. Nothing was deleted.
+        """
+
+    def update(self, ids: np.ndarray, vectors: np.ndarray) -> None:
+        """Put other vectors in the place of those that are there.
+
+        Raises:
+            SettingError: an id is not there, or vectors are of another width or not finite. Nothing was changed.
+        """
+
+    def prepare(self, where: Filter) -> Allowed:
+        """Work out a filter once that many searches use; good until the index changes."""
+
+    def search(self, queries: np.ndarray, k: int, where: Filter | Allowed | None = None) -> Found:
+        """The k nearest of each query, or all that the filter allows where there are fewer.
 
         Args:
             queries: (queries, width).
             k: at least 1.
+            where: which ids may be answered; None for all.
 
         Raises:
-            SettingError: queries are of another width or not finite, or k is below 1.
+            SettingError: queries are of another width or not finite, k is below 1, or the filter is out of date.
         """
 
 
@@ -66,22 +88,16 @@ def checked(vectors: np.ndarray, width: int) -> np.ndarray:
     if found.ndim != 2 or found.shape[1] != width:
         raise SettingError(f"The index holds vectors of width {width}; these are {found.shape}.")
     if not np.isfinite(found).all():
-        raise SettingError("The vectors hold values that are not finite.")
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise SettingError(f"The vectors hold values that are not finite; the first is in row {row}, counted from 0.")
     return found
 
 
-def checked_ids(ids: np.ndarray, vectors: np.ndarray, known: set[int]) -> np.ndarray:
-    """Ids as whole numbers, one per vector, each of them new.
+def check_k(k: int) -> None:
+    """Whether a number of answers makes sense.
 
     Raises:
-        SettingError: one is negative or there already, or their number is another.
+        SettingError: it is below 1.
     """
-    found = np.ascontiguousarray(ids, dtype=np.int64)
-    if found.shape != (len(vectors),):
-        raise SettingError(f"There are {len(vectors)} vectors and ids of shape {found.shape}.")
-    if len(found) and found.min() < 0:
-        raise SettingError(f"Id {found.min()} is negative.")
-    again = len(set(found.tolist())) < len(found) or not known.isdisjoint(found.tolist())
-    if again:
-        raise SettingError("An id is given twice, or is there already: every vector needs an id of its own.")
-    return found
+    if k < 1:
+        raise SettingError(f"k is {k}; it must be at least 1.")
