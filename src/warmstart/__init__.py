@@ -17,24 +17,28 @@ if TYPE_CHECKING:
     from warmstart.verbs.advise import advise as advise
     from warmstart.verbs.compare import compare as compare
     from warmstart.verbs.contrast import contrast_sentences as contrast_sentences
+    from warmstart.verbs.contrast_two_tower import contrast_two_tower as contrast_two_tower
     from warmstart.verbs.groups import groups as groups
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
     from warmstart.verbs.sample import sample as sample
     from warmstart.verbs.scorecard import scorecard as scorecard
+    from warmstart.verbs.two_tower_folder import load_two_tower as load_two_tower
 
 _HOMES = {
     "adapt": "warmstart.verbs.adapt",
     "advise": "warmstart.verbs.advise",
     "compare": "warmstart.verbs.compare",
     "contrast_sentences": "warmstart.verbs.contrast",
+    "contrast_two_tower": "warmstart.verbs.contrast_two_tower",
     "groups": "warmstart.verbs.groups",
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",
     "sample": "warmstart.verbs.sample",
     "scorecard": "warmstart.verbs.scorecard",
+    "load_two_tower": "warmstart.verbs.two_tower_folder",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

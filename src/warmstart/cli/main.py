@@ -72,6 +72,9 @@ for _name, _options, _text in _VERBS:
 _CONTRAST: tuple[tuple[str, type[Any], str], ...] = (
     ("sentences", o.ContrastSentencesOptions, "Train a sentence encoder on pairs, triplets or labelled groups."),
 )
+_CONTRAST_APART: tuple[tuple[str, type[Any], str], ...] = (
+    ("two-tower", o.ContrastTwoTowerOptions, "Train a user tower and an item tower on who took what and when."),
+)
 _contrast = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -79,6 +82,9 @@ _contrast = typer.Typer(
 )
 for _name, _options, _text in _CONTRAST:
     _contrast.command(_name)(command(_options, _runner("warmstart.verbs.contrast", f"contrast_{_name}"), _text))
+for _name, _options, _text in _CONTRAST_APART:  # each in a module of its own
+    _verb = f"contrast_{_name.replace('-', '_')}"
+    _contrast.command(_name)(command(_options, _runner(f"warmstart.verbs.{_verb}", _verb), _text))
 app.add_typer(_contrast, name="contrast")
 
 

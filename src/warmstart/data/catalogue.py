@@ -137,7 +137,9 @@ def _check_ids(names: Sequence[str | None], source: Source, column: str) -> None
     for line, name in enumerate(names):
         row = int(source.rows[line])
         if name is None:
-            raise DataError("the id is missing", remedy="Fill or remove the row.", file=source.name, row=row, column=column)
+            raise DataError(
+                "the id is missing", remedy="Fill or remove the row.", file=source.name, row=row, column=column
+            )
         if name in seen:
             raise DataError(
                 f"the id {name!r} is there already, in row {seen[name]}",

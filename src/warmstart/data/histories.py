@@ -1,4 +1,4 @@
-"""Three ways to ask what comes next: each user's last item, what follows a moment in time, and items never learned from.
+"""Three ways to ask what comes next: each user's last item, what follows a moment, and items never learned from.
 
 Whatever the way, training and histories hold nothing that comes after what is asked for.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def split_histories(events: Interactions, kind: str, test_size: float, seed: int
         DataError: too few users or events are left for a question.
     """
     bounds = events.bounds()
-    rows = [slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    rows = [slice(int(a), int(b)) for a, b in pairwise(bounds)]
     found = _SPLITS[kind](events, rows, test_size, seed)
     if min(len(found.validation), len(found.test)) < _LEAST or sum(len(one) > 1 for one in found.train) < _LEAST:
         raise DataError(

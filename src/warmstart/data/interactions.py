@@ -81,9 +81,7 @@ def load_interactions(options: InteractionOptions) -> Interactions:
         digest.update(values.encode("utf-8", "surrogatepass") + b"\0")
     for numbers in (user, item, np.asarray(time, dtype=np.float64)):
         digest.update(np.ascontiguousarray(numbers).tobytes())
-    return Interactions(
-        user, item, time, users, items, columns, guessed, counts, digest.hexdigest(), source.name
-    )
+    return Interactions(user, item, time, users, items, columns, guessed, counts, digest.hexdigest(), source.name)
 
 
 def _told(user: np.ndarray, time: np.ndarray) -> dict[str, int]:
@@ -166,9 +164,7 @@ def _wanted(source: Source, columns: dict[str, str], options: InteractionOptions
     kept = np.ones(len(source.rows), dtype=bool)
     if options.events is not None:
         kinds = {kind.strip() for kind in options.events.split(",") if kind.strip()}
-        values = label_strings(
-            cells(source.frame[columns["event"]]), Where(source.name, columns["event"], source.rows)
-        )
+        values = label_strings(cells(source.frame[columns["event"]]), Where(source.name, columns["event"], source.rows))
         unknown = sorted(kinds - set(values))
         if unknown or not kinds:
             there = ", ".join(sorted({value for value in values if value is not None})[:10])

@@ -19,9 +19,7 @@ def matrix(histories: Sequence[np.ndarray], items: int) -> sparse.csr_matrix:
     """Users × items, one where a user took an item."""
     starts = np.concatenate([[0], np.cumsum([len(history) for history in histories])])
     columns = np.concatenate([*histories, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-    found = sparse.csr_matrix(
-        (np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(histories), items)
-    )
+    found = sparse.csr_matrix((np.ones(len(columns), dtype=np.float32), columns, starts), shape=(len(histories), items))
     found.sum_duplicates()
     found.data[:] = 1.0
     return found
@@ -48,7 +46,9 @@ class ItemKNN:
         shrink: added to the product of the norms, so that rare items weigh less.
     """
 
-    def __init__(self, histories: Sequence[np.ndarray], items: int, neighbours: int = 200, shrink: float = 10.0) -> None:
+    def __init__(
+        self, histories: Sequence[np.ndarray], items: int, neighbours: int = 200, shrink: float = 10.0
+    ) -> None:
         self._items = items
         taken = matrix(histories, items)
         norms = np.sqrt(np.asarray(taken.sum(0), dtype=np.float32)).ravel()

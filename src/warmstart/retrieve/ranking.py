@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def rank(
 
 
 def ndcg(ranks: np.ndarray, k: int = TOP) -> np.ndarray:
-    """Of each question, 1 / log2(rank + 1) within the first k, else 0 (Järvelin and Kekäläinen 2002; one right item)."""
+    """Of each question, 1 / log2(rank + 1) within the first k, else 0 (Järvelin and Kekäläinen 2002), (questions,)."""
     return np.where(ranks <= k, 1 / np.log2(ranks + 1.0), 0.0)
 
 
@@ -119,7 +120,7 @@ def ranking_scores(
 def _by_activity(ranks: np.ndarray, gains: np.ndarray, lengths: np.ndarray) -> tuple[ActivityRow, ...]:
     rows = []
     edges = (0, *_ACTIVITY, np.inf)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         here = (lengths > low) & (lengths <= high)
         name = f"{int(low) + 1} to {int(high)}" if np.isfinite(high) else f"{int(low) + 1} or more"
         if here.any():
