@@ -1,4 +1,4 @@
-"""Two towers on the contrastive trainer: only the step, what a checkpoint has besides, and the judgement are its own."""
+"""Two towers on the contrastive trainer: only the step, a checkpoint's addition and the judgement are its own."""
 
 from __future__ import annotations
 
