@@ -26,7 +26,11 @@ def walks(seed: int = 0) -> list[list[int]]:
 def write_shop(folder: Path) -> tuple[Path, Path]:
     """`events.csv` (customer, product, when) in no order of time, and `products.csv` with one product nobody took."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [(f"u{user}", f"p{item}", 1000 * user + place) for user, items in enumerate(walks()) for place, item in enumerate(items)]
+    rows = [
+        (f"u{user}", f"p{item}", 1000 * user + place)
+        for user, items in enumerate(walks())
+        for place, item in enumerate(items)
+    ]
     np.random.default_rng(1).shuffle(rows)
     events, products = folder / "events.csv", folder / "products.csv"
     with events.open("w", newline="") as file:

@@ -148,7 +148,11 @@ def test_an_id_twice_in_the_catalogue_is_refused(tmp_path: Path) -> None:
 
 
 def made(lists: list[list[int]], times: list[list[float]]) -> Interactions:
-    rows = [(u, i, t) for u, (items, when) in enumerate(zip(lists, times, strict=True)) for i, t in zip(items, when, strict=True)]
+    rows = [
+        (u, i, t)
+        for u, (items, when) in enumerate(zip(lists, times, strict=True))
+        for i, t in zip(items, when, strict=True)
+    ]
     users, items, time = (np.array(column) for column in zip(*rows, strict=True))
     names = IdMap("item", [str(n) for n in range(int(items.max()) + 1)])
     return Interactions(
