@@ -27,7 +27,7 @@ def write_shop(folder: Path) -> tuple[Path, Path]:
     """`events.csv` (customer, product, when) in no order of time, and `products.csv` with one product nobody took."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        (f"u{user}", f"p{item}", 1000 * user + place)
+        (f"u{user}", f"p{item}", 1000 * place + user)
         for user, items in enumerate(walks())
         for place, item in enumerate(items)
     ]

@@ -66,7 +66,6 @@ def test_the_folder_is_whole_and_beats_popularity(result: Path) -> None:
 def test_the_report_is_redrawn_from_the_record_alone(result: Path) -> None:
     text = (result / "results.json").read_text()
     page = render_two_tower(TwoTowerRecord.from_json(text))
-    assert page == (result / "report.html").read_text().replace("", "") or "two towers" in page
     for word in ("EASE", "HR@10", "thing number", "validation NDCG@10", "Took next"):
         assert word in page
     assert "<script" not in page

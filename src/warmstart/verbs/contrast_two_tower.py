@@ -69,10 +69,10 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
     content = item_content(data.items, backbone, None)
     people = user_content(data.users)
     _check_cold(options, content)
+    model = new_model(options, len(data.items.ids), data.learnt(), content, people, options.seed)
     fingerprints = {"data": data.card.fingerprint, **text_model}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
-    model = new_model(options, len(data.items.ids), data.learnt(), content, people, options.seed)
     with reporter().bar(f"Two towers, {data.card.counts['events']:,} events") as bar:
         outcome = train_two_tower(
             model,
