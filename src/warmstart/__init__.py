@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.contrast import contrast_sentences as contrast_sentences
     from warmstart.verbs.contrast_clip import contrast_clip as contrast_clip
     from warmstart.verbs.contrast_simclr import contrast_simclr as contrast_simclr
+    from warmstart.verbs.contrast_two_tower import contrast_two_tower as contrast_two_tower
     from warmstart.verbs.groups import groups as groups
     from warmstart.verbs.index_add import index_add as index_add
     from warmstart.verbs.index_build import index_build as index_build
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.push import push as push
     from warmstart.verbs.sample import sample as sample
     from warmstart.verbs.scorecard import scorecard as scorecard
+    from warmstart.verbs.two_tower_folder import load_two_tower as load_two_tower
 
 _HOMES = {
     "adapt": "warmstart.verbs.adapt",
@@ -38,6 +40,7 @@ _HOMES = {
     "contrast_clip": "warmstart.verbs.contrast_clip",
     "contrast_sentences": "warmstart.verbs.contrast",
     "contrast_simclr": "warmstart.verbs.contrast_simclr",
+    "contrast_two_tower": "warmstart.verbs.contrast_two_tower",
     "groups": "warmstart.verbs.groups",
     "index_add": "warmstart.verbs.index_add",
     "index_build": "warmstart.verbs.index_build",
@@ -49,6 +52,7 @@ _HOMES = {
     "push": "warmstart.verbs.push",
     "sample": "warmstart.verbs.sample",
     "scorecard": "warmstart.verbs.scorecard",
+    "load_two_tower": "warmstart.verbs.two_tower_folder",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 
-_DISTRIBUTED = ("adapt", "contrast_sentences")
+_DISTRIBUTED = ("adapt", "contrast_sentences", "contrast_clip", "contrast_simclr")
 
 
 def _runner(module: str, name: str) -> Callable[[dict[str, Any], bool, bool], None]:
@@ -94,6 +94,12 @@ _CONTRAST: tuple[tuple[str, type[Any], str, str], ...] = (
         "Train an image encoder and a text encoder on captioned images.",
         "warmstart.verbs.contrast_clip",
     ),
+    (
+        "two-tower",
+        o.ContrastTwoTowerOptions,
+        "Train a user tower and an item tower on who took what and when.",
+        "warmstart.verbs.contrast_two_tower",
+    ),
 )
 _contrast = typer.Typer(
     no_args_is_help=True,
@@ -101,7 +107,7 @@ _contrast = typer.Typer(
     help="Train encoders by contrast: what belongs together is drawn together.",
 )
 for _name, _options, _text, _module in _CONTRAST:
-    _contrast.command(_name)(command(_options, _runner(_module, f"contrast_{_name}"), _text))
+    _contrast.command(_name)(command(_options, _runner(_module, f"contrast_{_name.replace('-', '_')}"), _text))
 app.add_typer(_contrast, name="contrast")
 
 _INDEX: tuple[tuple[str, type[Any], str], ...] = (

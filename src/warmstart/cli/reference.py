@@ -42,6 +42,8 @@ _HEADINGS = {
     "ImageDataOptions": "Data",
     "ViewOptions": "Views",
     "ContrastCoreOptions": "Training",
+    "InteractionOptions": "Data",
+    "TwoTowerTrainOptions": "Towers and training",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
     "VectorOptions": "Vectors",
@@ -95,7 +97,7 @@ def _contents(names: list[str]) -> str:
 
 def _command(name: str, command: Any) -> str:
     """One command: what it does, how it is called, and its options by theme."""
-    kind = getattr(o, f"{name.title().replace(' ', '')}Options")
+    kind = getattr(o, f"{name.title().replace(' ', '').replace('-', '')}Options")
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
     arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]

@@ -19,6 +19,7 @@ from warmstart.report.contrast import at_five, knn_line, score_rows
 from warmstart.report.evidence import evidence_lines
 from warmstart.report.forgetting import kept_sentence
 from warmstart.report.summary import SummaryRow, by_accuracy, summary_rows
+from warmstart.report.two_tower import ranked_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.adapt import AdaptResult
     from warmstart.verbs.compare import CompareResult
     from warmstart.verbs.contrast import ContrastResult
+    from warmstart.verbs.contrast_two_tower import TwoTowerResult
     from warmstart.verbs.groups import GroupTable
     from warmstart.verbs.predict import PredictSummary
     from warmstart.verbs.push import PushSummary
@@ -97,6 +99,30 @@ def show_contrast_sentences(result: ContrastResult, verbose: bool) -> None:
 
 
 show_contrast_clip = show_contrast_simclr = show_contrast_sentences
+
+
+def show_contrast_two_tower(result: TwoTowerResult, verbose: bool) -> None:
+    """The towers beside the baselines, alarms, advice, and where the report is."""
+    record = result.record
+    title = f"{record.towers.test.questions:,} test questions among {record.data.items:,} items"
+    table = Table("", "HR@10 %", "HR@100 %", "NDCG@10", "coverage %", title=title)
+    for row in ranked_rows(record):
+        found = row.test
+        hits = [escape(formats.interval_percent(one)) for one in (found.hit_10, found.hit_100)]
+        table.add_row(row.name, *hits, f"{found.ndcg_10.value:.4f}", formats.bare_percent(found.coverage_10))
+    output.print(table)
+    if record.cold is not None:
+        output.print(
+            f"Among the {record.data.cold:,} cold items alone: HR@10 {formats.percent(record.cold.hit_10.value)}"
+        )
+    for alarm in record.alarms:
+        output.print(f"[yellow]At step {alarm.step} {escape(alarm.message)}. {escape(alarm.advice)}[/yellow]")
+    if verbose:
+        output.print(_groups(record.groups, "Parameter → group → rate"))
+    for line in record.advice:
+        output.print(f"• {escape(line)}")
+    output.print(f"Result: {escape(result.output_dir)}")
+    output.print(f"Report: {escape(result.report)}")
 
 
 def show_advise(plan: Plan, verbose: bool) -> None:

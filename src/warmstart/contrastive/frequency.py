@@ -84,3 +84,15 @@ def pool_log_q(*parts: tuple[int, Tensor]) -> Tensor:
     if not drawn:
         raise SettingError("A pool that nothing was drawn for has no expected counts.")
     return torch.stack([np.log(count) + log_p for count, log_p in drawn]).logsumexp(0)
+
+
+def presence_log_q(log_counts: Tensor) -> Tensor:
+    """Log of the probability that a candidate is in a pool that holds each candidate once, (candidates,).
+
+    With many small chances the number of draws of a candidate is Poisson, so the chance of one or more is
+    1 − exp(−expected count) (the Horvitz-Thompson weight of a sample without its repeats).
+
+    Args:
+        log_counts: `pool_log_q`, (candidates,).
+    """
+    return torch.log(-torch.expm1(-log_counts.exp()))

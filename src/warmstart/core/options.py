@@ -555,6 +555,101 @@ class ContrastSimclrOptions(OutputOptions, ViewOptions, ContrastCoreOptions, Mod
 
 
 @dataclass(frozen=True, kw_only=True)
+class InteractionOptions:
+    """Where the events are, what is known of items and users, and how to judge."""
+
+    interactions: str = required(
+        "CSV, TSV, JSONL or Parquet file of user, item and time; .txt lines of user and item, oldest first; or "
+        "sample:movielens-ratings."
+    )
+    items: str | None = option(None, "Table with one row for each item: texts, categories, numbers.")
+    users: str | None = option(None, "Table with one row for each user: categories, numbers.")
+    user_column: str | None = option(None, "Column with the user. Guessed by its name, and shown, when not given.")
+    item_column: str | None = option(None, "Column with the item. Guessed by its name, and shown, when not given.")
+    time_column: str | None = option(
+        None, "Column with the time: a number or a date. Without one, the order of the file counts."
+    )
+    weight_column: str | None = option(None, "Column with a rating or another weight, for --min-weight.")
+    event_column: str | None = option(None, "Column with the kind of event, for --events.")
+    min_weight: float | None = option(None, "Leave out events of a lower weight.")
+    events: str | None = option(None, "Only these kinds of events, comma-separated.")
+    items_id_column: str | None = option(None, "Column of --items with the id. Default: named like --item-column.")
+    users_id_column: str | None = option(None, "Column of --users with the id. Default: named like --user-column.")
+    title_column: str | None = option(None, "Column of --items with what to call an item in the report.")
+    text_columns: str | None = option(
+        None,
+        "Columns of --items whose texts are read, comma-separated. Texts, categories and numbers are guessed, and "
+        "shown, when none of them is given.",
+    )
+    category_columns: str | None = option(
+        None, "Columns of --items with one category, or several separated by | or ;. Comma-separated."
+    )
+    number_columns: str | None = option(None, "Columns of --items with numbers, comma-separated.")
+    split: str = option(
+        "last",
+        "What to judge by: each user's last item, the events after a moment, or items that training never sees.",
+        choices=("last", "temporal", "cold_items"),
+    )
+    test_size: float = option(
+        0.1, "Share of the events (temporal) or of the items (cold_items) that is judged by; below 1."
+    )
+    drop_invalid: bool = option(False, "Leave out rows without user, item or time; they are counted.")
+    seed: int = option(42, "Seed of the split, the batches and the training.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoTowerTrainOptions:
+    """How to build and train two towers."""
+
+    dim: int = option(64, "Length of the vectors of users and items.")
+    layers: int = option(2, "Blocks of the transformer that reads a history.")
+    heads: int = option(2, "Attention heads of a block.")
+    max_history: int = option(100, "How many of the latest items of a history are read.")
+    dropout: float = option(0.2, "Dropout in the user tower.")
+    id_dropout: float = option(
+        0.1, "How often an item is shown by its content alone in training, so that new items have good vectors."
+    )
+    negatives: str = option(
+        "auto",
+        "Whom the next item is told from: the whole catalogue, the items of the batch, or these mixed with uniform or "
+        "popular draws. auto: the catalogue up to 4,096 items, above it mixed.",
+        choices=("auto", "catalogue", "in_batch", "uniform", "popular", "mixed"),
+    )
+    num_negatives: int = option(2048, "Draws of one step, besides the items of the batch.")
+    no_log_q: bool = option(False, "Leave out the correction for how often each candidate is drawn.")
+    temperature: float = option(0.07, "What cosines are divided by.")
+    learn_temperature: bool = option(False, "Train the temperature, between 0.01 and 1.")
+    learning_rate: float = option(2e-3, "Peak rate.")
+    head_learning_rate: float = option(1e-3, "Peak rate of a learnt temperature.")
+    weight_decay: float = option(0.01, "Decoupled weight decay; never on norms, biases and the temperature.")
+    warmup_steps: float = option(0.05, "Warm-up: a fraction of the steps below 1, or a count.")
+    num_train_epochs: float = option(30.0, "Passes over the histories.")
+    max_steps: int | None = option(None, "Optimizer steps, instead of --num-train-epochs.")
+    per_device_train_batch_size: int = option(32, "Histories per step.")
+    early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
+    evaluations: int = option(10, "How often to judge by the validation questions, and to keep a checkpoint.")
+    report_to: str = option("none", "Trainer's experiment trackers, comma-separated.")
+    time_budget: float | None = option(
+        None, "Seconds for the whole run; training stops inside it and keeps the best checkpoint."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastTwoTowerOptions(OutputOptions, TwoTowerTrainOptions, InteractionOptions):
+    """Options of `contrast two-tower`."""
+
+    model: str = option(DEFAULT_MODEL, "Encoder of the items' texts, which stays as it is; none leaves texts out.")
+    no_floors: bool = option(False, "Do not judge the baselines (popularity, item-kNN, EASE) beside the towers.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.dim % self.heads:
+            raise SettingError(f"--dim is {self.dim}; it must be a multiple of --heads, {self.heads}.")
+        if self.split != "last" and not self.test_size < 1:
+            raise SettingError(f"--test-size is {self.test_size:g}; for --split {self.split} it is a share below 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Options of `predict`."""
 
@@ -784,6 +879,10 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "projection_dim": (1, 65536, "between 2 and 65536"),
     "batch_size": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
+    "dim": (0, 4096, "between 1 and 4096"),
+    "layers": (0, 64, "between 1 and 64"),
+    "heads": (0, 64, "between 1 and 64"),
+    "max_history": (0, 10_000, "between 1 and 10,000"),
     "seeds": (0, 100, "between 1 and 100"),
     "crop_scale": (0, 1, "above 0 and at most 1"),
     "pilot_share": (0, 1, "above 0 and at most 1"),
@@ -816,6 +915,8 @@ _FROM_ZERO: dict[str, tuple[float, str]] = {
     "warmup_steps": (float("inf"), "0 or more: a count, or a fraction below 1"),
     "label_smoothing_factor": (1.0, "at least 0 and below 1"),
     "lora_dropout": (1.0, "at least 0 and below 1"),
+    "dropout": (1.0, "at least 0 and below 1"),
+    "id_dropout": (1.0, "at least 0 and below 1"),
     "seed": (2**32, "at least 0 and below 2**32"),
 }
 

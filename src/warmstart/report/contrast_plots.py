@@ -35,18 +35,19 @@ def training(history: Sequence[ContrastPoint], ident: str) -> str | None:
     return _stack(history, panels, ident, "Course of the contrastive loss") if _lines(history, "loss") else None
 
 
-def vectors(history: Sequence[ContrastPoint], ident: str) -> str | None:
-    """Validation score, alignment, uniformity and effective rank.
+def vectors(history: Sequence[ContrastPoint], ident: str, score: str = "validation mean reciprocal rank") -> str | None:
+    """Validation score (whose name is given), alignment, uniformity and effective rank.
 
     Returns:
         SVG, or None when nothing was evaluated.
     """
     panels: list[tuple[str, tuple[tuple[str, str], ...], float | None]] = [
-        ("validation mean reciprocal rank", (("validation_score", ""),), None),
+        (score, (("validation_score", ""),), None),
         ("alignment (lower: pairs nearer)", (("alignment", ""),), None),
         ("uniformity (lower: spread more evenly)", (("uniformity", ""),), None),
         ("effective rank, dimensions", (("effective_rank", ""),), 0.0),
     ]
+    panels = [panel for panel in panels if _lines(history, panel[1][0][0])]
     found = _lines(history, "validation_score")
     return _stack(history, panels, ident, "How the vectors of the validation pairs lie") if found else None
 

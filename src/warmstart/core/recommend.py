@@ -1,0 +1,108 @@
+"""Records of recommending: what was read, how well items are ranked, and a whole run of `contrast two-tower`.
+
+Like `records.py`: plain values only, with JSON both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from warmstart.core.contrast import Alarm, ContrastPoint
+from warmstart.core.records import GroupRow, Interval, Record
+
+
+@dataclass(frozen=True)
+class InteractionsCard(Record):
+    """What events a run learned from: enough to tell them from any other."""
+
+    source: str
+    columns: dict[str, str]  # role → column
+    guessed: tuple[str, ...]
+    users: int
+    items: int
+    counts: dict[str, int]  # what was read and left out
+    item_source: str
+    item_columns: dict[str, str]
+    item_counts: dict[str, int]
+    user_source: str
+    user_columns: dict[str, str]
+    split: str
+    questions: dict[str, int]  # split → users asked about
+    left_out: int  # users about whom nothing is asked in the test
+    cold: int  # items that training never saw on purpose
+    seed: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ActivityRow(Record):
+    """Users with histories of like length."""
+
+    name: str
+    users: int
+    hit_10: float
+    ndcg_10: float
+
+
+@dataclass(frozen=True)
+class RankingScores(Record):
+    """How well the next item is ranked among all items that the user has not seen; one item is right per question."""
+
+    questions: int
+    hit_10: Interval  # share with the right item among the first ten; with one right item also recall@10
+    hit_100: Interval
+    ndcg_10: Interval
+    reciprocal_rank: Interval
+    coverage_10: float  # share of the catalogue that is in any user's first ten
+    novelty_10: float  # mean of −log2 of the share of users who took a recommended item, bits
+    popular_10: float  # share of the first tens that is among the most popular tenth of the items
+    by_activity: tuple[ActivityRow, ...]
+
+
+@dataclass(frozen=True)
+class RankedRow(Record):
+    """One line of the table: what was ranked with, its settings, and how well it did."""
+
+    name: str
+    settings: dict[str, Any]
+    test: RankingScores
+
+
+@dataclass(frozen=True)
+class Example(Record):
+    """What one user took last, what came next, and what was recommended; by title."""
+
+    user: str
+    history: tuple[str, ...]
+    target: str
+    recommended: tuple[str, ...]
+    rank: int
+
+
+@dataclass(frozen=True)
+class TwoTowerRecord(Record):
+    """Everything that one `contrast two-tower` saw: results.json, and all that its report is drawn from."""
+
+    verb: str
+    created: str
+    data: InteractionsCard
+    settings: dict[str, Any]
+    towers: RankedRow
+    floors: tuple[RankedRow, ...]
+    cold: RankingScores | None  # of the test questions among the cold items alone
+    history: tuple[ContrastPoint, ...]  # its validation score is the NDCG@10
+    groups: tuple[GroupRow, ...]
+    alarms: tuple[Alarm, ...]
+    examples: tuple[Example, ...]
+    parameters: int
+    steps: int
+    note: str
+    seconds: float
+    peak_memory_mb: float
+    versions: dict[str, str]
+    machine: str
+    command: str
+    text_model: dict[str, str] = field(default_factory=dict)  # name and digest of the frozen encoder of texts
+    advice: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256

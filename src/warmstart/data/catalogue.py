@@ -1,0 +1,188 @@
+"""The tables of items and of users: which columns are texts, categories, numbers, and one row of features for each id.
+
+Columns are named, or guessed from their values and shown. What a column's values become is `features`'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from warmstart.core.errors import DataError, SettingError
+from warmstart.data.cells import NUMBER, Where, cells, label_strings
+from warmstart.data.columns import require
+from warmstart.data.event_files import read_events
+from warmstart.data.features import FeaturePlan, Features, apply_plan, days, fit_plan, split_values
+from warmstart.data.ids import IdMap
+from warmstart.data.role_names import guess_role, plain_name
+from warmstart.data.sources import Source
+
+_DATES = 0.9  # of the filled cells must be dates
+_FEW = 0.2  # a category's share of different values, at most
+_ADDRESS = re.compile(r"(https?:|www\.)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are named; None leaves it to a guess, an empty tuple means none."""
+
+    id_column: str | None = None
+    title: str | None = None
+    texts: tuple[str, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is known of each id of a map.
+
+    Attributes:
+        ids: the map, with the table's own ids behind those that came first.
+        features: of every id of the map, (ids,); nothing of those that the table lacks.
+        titles: (ids,), what to call each; the id itself where there is no title.
+        plan: how they were made.
+        columns: role → column or columns, for the record.
+        known: (ids,), whether the table has the id.
+        counts: what was found, by name.
+        source: the file.
+    """
+
+    ids: IdMap
+    features: Features
+    titles: tuple[str, ...]
+    plan: FeaturePlan
+    columns: dict[str, str]
+    known: np.ndarray
+    counts: dict[str, int]
+    source: str
+
+
+def bare_catalogue(ids: IdMap) -> Catalogue:
+    """A catalogue of ids of which nothing is known."""
+    plan = FeaturePlan()
+    features = apply_plan(plan, [{} for _ in ids.ids])
+    return Catalogue(ids, features, ids.ids, plan, {}, np.zeros(len(ids), dtype=bool), {}, "")
+
+
+def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str, *, add: bool) -> Catalogue:
+    """Read a table with one row for each id.
+
+    Args:
+        data: the file, or a sample's name.
+        option: its name on the command line.
+        ids: those that occur in the events.
+        named: the columns that are named.
+        like: the column of the events that holds the same ids; taken where the table has one of that name.
+        add: whether ids that only the table has are added to the map (new items), or left out (users without events).
+
+    Raises:
+        DataError: the table cannot be read, a column is not there, an id is missing or there twice.
+        SettingError: one column is to be two things.
+    """
+    source = read_events(data, option)
+    id_column = _id_column(source, ids.kind, named, like)
+    names = label_strings(cells(source.frame[id_column]), Where(source.name, id_column, source.rows))
+    _check_ids(names, source, id_column)
+    roles = _roles(source, named, id_column)
+    used = sorted({column for columns in roles.values() for column in columns})
+    columns = {column: cells(source.frame[column]) for column in used}
+    table = [{column: columns[column][line] for column in used} for line in range(len(names))]
+    plan = fit_plan(table, roles["texts"], roles["categories"], roles["numbers"], roles["dates"], source.name)
+    line_of = {str(name): line for line, name in enumerate(names)}
+    new = [name for name in line_of if name not in ids] if add else []
+    every = IdMap(ids.kind, (*ids.ids, *new))
+    known = np.array([name in line_of for name in every.ids], dtype=bool)
+    rows: list[dict[str, Any]] = [table[line_of[name]] if name in line_of else {} for name in every.ids]
+    title = roles["title"][0] if roles["title"] else None
+    titles = tuple(
+        str(row[title]) if title and row.get(title) is not None else name
+        for row, name in zip(rows, every.ids, strict=True)
+    )
+    counts = {
+        "rows": len(names),
+        "without_events": sum(name not in ids for name in line_of),
+        "not_in_table": int((~known).sum()),
+    }
+    shown = {"id": id_column} | {role: ", ".join(found) for role, found in roles.items() if found}
+    return Catalogue(every, apply_plan(plan, rows, source.name), titles, plan, shown, known, counts, source.name)
+
+
+def _id_column(source: Source, kind: str, named: Columns, like: str) -> str:
+    if named.id_column is not None:
+        require([named.id_column], source)
+        return named.id_column
+    same = [column for column in source.columns if plain_name(column) == plain_name(like)]
+    if same:
+        return same[0]
+    found = guess_role(source, kind, set(), needed=False)
+    if found is None and "id" in map(plain_name, source.columns):
+        found = next(column for column in source.columns if plain_name(column) == "id")
+    if found is None:
+        raise DataError(
+            f"no column has a name that says it holds the {kind} ids",
+            remedy=f"Name it with --{kind}s-id-column; columns there: {', '.join(map(repr, source.columns))}.",
+            file=source.name,
+        )
+    return found
+
+
+def _check_ids(names: Sequence[str | None], source: Source, column: str) -> None:
+    seen: dict[str, int] = {}
+    for line, name in enumerate(names):
+        row = int(source.rows[line])
+        if name is None:
+            raise DataError(
+                "the id is missing", remedy="Fill or remove the row.", file=source.name, row=row, column=column
+            )
+        if name in seen:
+            raise DataError(
+                f"the id {name!r} is there already, in row {seen[name]}",
+                remedy="Keep one row for each id.",
+                file=source.name,
+                row=row,
+                column=column,
+            )
+        seen[name] = row
+
+
+def _roles(source: Source, named: Columns, id_column: str) -> dict[str, tuple[str, ...]]:
+    """Role → columns; those not named are guessed where nothing at all is named."""
+    given = {"texts": named.texts, "categories": named.categories, "numbers": named.numbers}
+    chosen = [column for columns in given.values() if columns for column in columns]
+    require([*chosen, *([named.title] if named.title else [])], source)
+    if len(set(chosen)) < len(chosen) or id_column in chosen:
+        raise SettingError(f"One column of {source.name} is to be two things: {', '.join([id_column, *chosen])}.")
+    title = named.title or guess_role(source, "title", {id_column}, needed=False)
+    roles: dict[str, list[str]] = {role: list(columns or ()) for role, columns in given.items()} | {"dates": []}
+    free = [column for column in source.frame.columns if str(column) not in {id_column, *chosen}]
+    if all(columns is None for columns in given.values()):
+        for column in map(str, free):
+            role = "texts" if column == title else _kind(cells(source.frame[column]))
+            if role is not None:
+                roles[role].append(column)
+    found = {role: tuple(columns) for role, columns in roles.items()}
+    return {"title": (title,) if title else (), **found}
+
+
+def _kind(values: list[Any]) -> str | None:
+    """What a column holds, by its values; None for nothing to learn from."""
+    filled = [value for value in values if value is not None and str(value).strip()]
+    lists = any(isinstance(value, (list, tuple, np.ndarray)) for value in filled)
+    texts = [str(value).strip() for value in filled]
+    if len({*texts}) < 2 or (not lists and sum(map(bool, map(_ADDRESS.match, texts))) > len(texts) / 2):
+        return None
+    if not lists and all(NUMBER.fullmatch(text) for text in texts):
+        return "numbers"
+    if not lists and np.mean(~np.isnan(days(pd.Series(texts, dtype=object)))) >= _DATES:
+        return "dates"
+    several = [split_values(value) for value in filled]
+    different = {value for row in several for value in row}
+    if len(different) <= max(20, _FEW * len(filled)):
+        return "categories"
+    return "texts" if np.mean([len(text.split()) for text in texts]) > 1.5 else None

@@ -1,0 +1,237 @@
+"""The result of `contrast two-tower` on disk and in use: towers, item vectors, ids, histories, and recommendations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from warmstart.backbones.load import load_backbone
+from warmstart.contrastive.item_tower import Content, content_of
+from warmstart.contrastive.two_tower_model import TwoTower, TwoTowerConfig
+from warmstart.core.errors import DataError, ResultError, SettingError
+from warmstart.core.files import digest, write_text
+from warmstart.core.recommend import TwoTowerRecord
+from warmstart.core.record import Record
+from warmstart.data.features import FeaturePlan, apply_plan
+from warmstart.data.ids import IdMap, load_maps, save_maps
+from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.two_tower_data import text_vectors
+
+CONFIG, WEIGHTS, IDS = "config.json", "model.safetensors", "ids.json"
+CONTENT, VECTORS, HISTORIES, FEATURES = (
+    "content.safetensors",
+    "items.safetensors",
+    "histories.safetensors",
+    "features.json",
+)
+
+
+@dataclass(frozen=True)
+class Recommendation(Record):
+    """An item, what it is called, and its cosine with the query."""
+
+    item: str
+    title: str
+    score: float
+
+
+@dataclass
+class TwoTowers:
+    """Trained towers with everything that is needed to recommend.
+
+    Attributes:
+        model: the towers.
+        items: ids of the items.
+        users: ids of the users.
+        titles: (items,).
+        histories: of every user, all items, oldest first.
+        plan: how a new item becomes features.
+        vectors: (items, dim), of unit length.
+        text_model: name and digest of the frozen encoder of texts; empty without one.
+    """
+
+    model: TwoTower
+    items: IdMap
+    users: IdMap
+    titles: tuple[str, ...]
+    histories: tuple[np.ndarray, ...]
+    plan: FeaturePlan
+    vectors: Tensor
+    text_model: dict[str, str]
+
+    def recommend(
+        self,
+        user: str | None = None,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        *,
+        seen: bool = False,
+        blocked: Sequence[str] = (),
+    ) -> list[Recommendation]:
+        """The best items for a user of the events, or for a history of item ids, oldest first.
+
+        Args:
+            user: an id; the user's own history is read, unless one is given.
+            history: item ids; without a user, those of someone new.
+            k: how many.
+            seen: whether items of the history may be recommended.
+            blocked: item ids that may not.
+
+        Raises:
+            DataError: an id is not known, or the history is empty.
+            SettingError: neither a user nor a history is given, or k is below 1.
+        """
+        if user is None and history is None:
+            raise SettingError("Give a user, or a history of item ids.")
+        if k < 1:
+            raise SettingError(f"k is {k}; it must be at least 1.")
+        known = None if user is None else np.array([self.users.number(user)])
+        if history is None:
+            assert known is not None
+            read = self.histories[int(known[0])]
+        else:
+            read = self.items.numbers(list(history))
+        if len(read) == 0:
+            raise DataError("the history is empty: there is nothing to recommend by")
+        scores = (self.model.encode(self.vectors, [read], known) @ self.vectors.T)[0].numpy().copy()
+        if not seen:
+            scores[read] = -np.inf
+        scores[self.items.numbers(list(blocked))] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:k].tolist()
+        return [
+            Recommendation(self.items.ids[item], self.titles[item], float(scores[item]))
+            for item in best
+            if np.isfinite(scores[item])
+        ]
+
+    def query_vectors(self, histories: Sequence[Sequence[str]], users: Sequence[str] | None = None) -> np.ndarray:
+        """Queries of histories of item ids, of unit length, (histories, dim)."""
+        read = [self.items.numbers(list(history)) for history in histories]
+        known = None if users is None else self.users.numbers(list(users))
+        return np.asarray(self.model.encode(self.vectors, read, known).numpy())
+
+    def item_vectors(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Vectors of new items by their content, of unit length, (rows, dim).
+
+        Args:
+            rows: column → value, the columns those of the items table.
+
+        Raises:
+            SettingError: the towers were trained without content, or a row holds nothing that they know.
+        """
+        tower = self.model.items.content
+        if tower is None:
+            raise SettingError("These towers were trained without an items table: a new item has nothing to go by.")
+        features = apply_plan(self.plan, rows)
+        texts = np.zeros((len(rows), 0), dtype=np.float32)
+        if self.text_model:
+            backbone = load_backbone(self.text_model["name"])
+            if backbone.card.digest != self.text_model["digest"]:
+                raise ResultError(
+                    f"{self.text_model['name']} is not the model that read the items' texts: its weights differ."
+                )
+            texts = text_vectors(features.texts, backbone)
+        with torch.no_grad():
+            found = tower(content_of(features, texts, len(self.plan.values)))
+        lengths = found.norm(dim=-1)
+        if bool((lengths == 0).any()):
+            line = int((lengths == 0).nonzero()[0])
+            raise SettingError(f"Row {line + 1} holds nothing that is known: {', '.join(self.plan.columns)} are read.")
+        return np.asarray(torch.nn.functional.normalize(found, dim=-1).numpy())
+
+
+def save_two_towers(folder: Path, towers: TwoTowers) -> None:
+    """Write everything but the record into an empty folder."""
+    write_text(folder / CONFIG, towers.model.shape.to_json())
+    save_file({name: value.contiguous() for name, value in towers.model.state_dict().items()}, folder / WEIGHTS)
+    save_maps(folder / IDS, (towers.items, towers.users))
+    content = _tensors("items", towers.model.item_content) | _tensors("users", towers.model.user_content)
+    save_file(content | {"none": torch.zeros(1)}, folder / CONTENT)
+    save_file({"vectors": towers.vectors.contiguous()}, folder / VECTORS)
+    starts = np.concatenate([[0], np.cumsum([len(history) for history in towers.histories])])
+    items = np.concatenate([*towers.histories, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+    save_file(
+        {"items": torch.from_numpy(items), "starts": torch.from_numpy(starts.astype(np.int64))}, folder / HISTORIES
+    )
+    features = {"plan": towers.plan.to_dict(), "titles": list(towers.titles), "text_model": towers.text_model}
+    write_text(folder / FEATURES, json.dumps(features, ensure_ascii=False))
+
+
+def load_two_tower(result: str | Path) -> TwoTowers:
+    """Load a result of `contrast two-tower`.
+
+    Raises:
+        ResultError: the folder is none, is incomplete, or was altered.
+    """
+    folder = Path(result).expanduser()
+    if not (folder / RESULTS).is_file():
+        raise ResultError(f"{folder} holds no result: {RESULTS} is not there.")
+    try:
+        record = TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(f"{folder} is no result of contrast two-tower.") from error
+    for name, wanted in record.files.items():
+        if not (folder / name).is_file():
+            raise ResultError(f"{folder} is incomplete: {name} is missing.")
+        if digest(folder / name) != wanted:
+            raise ResultError(f"{folder / name} was altered after it was written.")
+    return read_folder(folder)
+
+
+def read_folder(folder: Path) -> TwoTowers:
+    """What `save_two_towers` wrote, unchecked."""
+    try:
+        config = TwoTowerConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
+        weights, content, kept = (load_file(folder / name) for name in (WEIGHTS, CONTENT, HISTORIES))
+        features = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
+        vectors = load_file(folder / VECTORS)["vectors"]
+        maps = load_maps(folder / IDS)
+        model = TwoTower(
+            config,
+            weights["items.learnt"],
+            _content("items", content, config.item_shape),
+            _content("users", content, config.user_shape),
+        )
+        model.load_state_dict(weights)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ResultError(f"{folder} cannot be read ({str(error).splitlines()[0]}).") from error
+    ends = kept["starts"].numpy()
+    histories = tuple(kept["items"].numpy()[a:b] for a, b in pairwise(ends))
+    return TwoTowers(
+        model.eval(),
+        maps["item"],
+        maps["user"],
+        tuple(features["titles"]),
+        histories,
+        FeaturePlan.from_dict(features["plan"]),
+        vectors,
+        dict(features["text_model"]),
+    )
+
+
+def _tensors(name: str, content: Content | None) -> dict[str, Tensor]:
+    if content is None:
+        return {}
+    return {
+        f"{name}.texts": content.texts.contiguous(),
+        f"{name}.values": content.values,
+        f"{name}.starts": content.starts,
+        f"{name}.numbers": content.numbers.contiguous(),
+    }
+
+
+def _content(name: str, tensors: dict[str, Tensor], shape: tuple[int, ...]) -> Content | None:
+    if not shape:
+        return None
+    texts, values, starts, numbers = (tensors[f"{name}.{part}"] for part in ("texts", "values", "starts", "numbers"))
+    return Content(texts, values, starts, numbers, shape[1])
