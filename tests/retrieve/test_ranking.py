@@ -75,7 +75,7 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 
 def test_ease_solves_its_own_problem() -> None:
-    """The weights minimise |X − XB|² + λ|B|² under a zero diagonal: column by column, a ridge without the item itself."""
+    """The weights minimise |X − XB|² + λ|B|² under a zero diagonal: for each column a ridge without the item itself."""
     _, histories, _, users = toy(2)
     taken = np.zeros((USERS, ITEMS))
     for user, history in enumerate(histories):

@@ -109,9 +109,9 @@ def test_a_new_item_gets_the_vector_of_its_content(result: Path) -> None:
     found = towers.item_vectors([row])
     own = towers.vectors[towers.items.number("p-new")].numpy()
     np.testing.assert_allclose(found[0], own, atol=1e-5)
+    unknown = {"angle": None, "aisle": "elsewhere"}
     with pytest.raises(SettingError, match="Row 1 holds nothing"):
-        mean = {"angle": None, "aisle": "elsewhere"}
-        towers.item_vectors([mean])
+        towers.item_vectors([unknown])
 
 
 def test_saved_vectors_are_those_of_the_towers(result: Path) -> None:
