@@ -30,7 +30,7 @@ RATE = 2e-5
 
 def texts(rows: int) -> tuple[list[str], list[str]]:
     """Titles and reviews."""
-    from warmstart.core.options import ContrastSentencesOptions
+    from warmstart.core.contrast_options import ContrastSentencesOptions
     from warmstart.data.pairs import load_pairs
 
     options = ContrastSentencesOptions(

@@ -28,7 +28,7 @@ from warmstart.contrastive.ranking import ranks
 from warmstart.contrastive.sentences import Judge, train_sentences
 from warmstart.contrastive.settings import settings_from
 from warmstart.core.clock import Clock
-from warmstart.core.options import ContrastSentencesOptions
+from warmstart.core.contrast_options import ContrastSentencesOptions
 from warmstart.data.pairs import PairTask, Questions, load_pairs, questions
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -20,7 +20,7 @@ from warmstart.contrastive.simclr import train_simclr
 from warmstart.contrastive.view_rows import ViewRows, ViewSource
 from warmstart.contrastive.views import PRESETS
 from warmstart.core.clock import Clock
-from warmstart.core.options import ContrastSimclrOptions
+from warmstart.core.contrast_options import ContrastSimclrOptions
 from warmstart.data.decoded import DecodedImages
 from warmstart.data.images import load_images
 

@@ -38,8 +38,8 @@ from warmstart.contrastive.settings import ContrastSettings, settings_from
 from warmstart.contrastive.towers import tower_groups
 from warmstart.contrastive.trainer import ContrastTrainer
 from warmstart.core.clock import Clock
+from warmstart.core.contrast_options import ContrastClipOptions
 from warmstart.core.errors import ModelError, SettingError
-from warmstart.core.options import ContrastClipOptions
 from warmstart.data.captions import CaptionTask, load_captions
 
 CPU = torch.device("cpu")

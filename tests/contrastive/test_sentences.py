@@ -21,8 +21,8 @@ from warmstart.contrastive.settings import mining_plan, parse_dimensions, settin
 from warmstart.contrastive.towers import Towers, temperature_value, tower_groups
 from warmstart.contrastive.trainer import ContrastTrainer
 from warmstart.core.clock import Clock
+from warmstart.core.contrast_options import ContrastSentencesOptions
 from warmstart.core.errors import ContrastError, SettingError
-from warmstart.core.options import ContrastSentencesOptions
 from warmstart.data.pairs import load_pairs, questions
 
 

@@ -16,7 +16,7 @@ from warmstart.contrastive.fitting import ContrastOutcome
 from warmstart.contrastive.sentences import train_sentences
 from warmstart.contrastive.settings import settings_from
 from warmstart.core.clock import Clock
-from warmstart.core.options import ContrastSentencesOptions
+from warmstart.core.contrast_options import ContrastSentencesOptions
 from warmstart.data.pairs import load_pairs, questions
 
 

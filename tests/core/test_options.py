@@ -7,7 +7,8 @@ import pytest
 
 from warmstart.core import options
 from warmstart.core.errors import SettingError, UserError
-from warmstart.core.options import AdaptOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import AdaptOptions
 
 CLASSES = [c for c in vars(options).values() if isinstance(c, type) and hasattr(c, "__post_init__")]
 

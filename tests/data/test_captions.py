@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from making import save_picture, sentence
 
+from warmstart.core.contrast_options import CaptionDataOptions
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import CaptionDataOptions
 from warmstart.data.captions import CaptionTask, load_captions, retrieval
 
 ROWS = [(f"{place:02d}.png", f"{sentence(place)} {word}") for place in range(20) for word in ("one", "two", "three")]

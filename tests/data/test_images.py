@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).parents[1] / "contrastive"))
 from images_data import pattern, write_images
 
+from warmstart.core.contrast_options import ContrastSimclrOptions
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import ContrastSimclrOptions
 from warmstart.data.decoded import DecodedImages, working_size
 from warmstart.data.images import ImageTask, load_images
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from warmstart.core.contrast_options import ContrastSentencesOptions
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import ContrastSentencesOptions
 from warmstart.data.pairs import PairTask, load_pairs, questions
 
 

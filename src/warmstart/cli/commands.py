@@ -18,7 +18,7 @@ def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None
     """A function whose parameters are the option class's fields, with `--json` and `--verbose` added.
 
     Args:
-        options: a dataclass of `core.options`.
+        options: a dataclass of options.
         run: called with the values by name, json, verbose.
         text: help text.
     """

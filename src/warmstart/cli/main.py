@@ -13,6 +13,8 @@ from typing import Any
 import typer
 
 from warmstart.cli.commands import command
+from warmstart.core import contrast_options as c
+from warmstart.core import index_options as i
 from warmstart.core import options as o
 from warmstart.core.errors import SettingError, WarmstartError
 
@@ -78,25 +80,25 @@ for _name, _options, _text in _VERBS:
 _CONTRAST: tuple[tuple[str, type[Any], str, str], ...] = (
     (
         "simclr",
-        o.ContrastSimclrOptions,
+        c.ContrastSimclrOptions,
         "Train an image encoder on images without labels.",
         "warmstart.verbs.contrast_simclr",
     ),
     (
         "sentences",
-        o.ContrastSentencesOptions,
+        c.ContrastSentencesOptions,
         "Train a sentence encoder on pairs, triplets or labelled groups.",
         "warmstart.verbs.contrast",
     ),
     (
         "clip",
-        o.ContrastClipOptions,
+        c.ContrastClipOptions,
         "Train an image encoder and a text encoder on captioned images.",
         "warmstart.verbs.contrast_clip",
     ),
     (
         "two-tower",
-        o.ContrastTwoTowerOptions,
+        c.ContrastTwoTowerOptions,
         "Train a user tower and an item tower on who took what and when.",
         "warmstart.verbs.contrast_two_tower",
     ),
@@ -111,11 +113,11 @@ for _name, _options, _text, _module in _CONTRAST:
 app.add_typer(_contrast, name="contrast")
 
 _INDEX: tuple[tuple[str, type[Any], str], ...] = (
-    ("build", o.IndexBuildOptions, "Build an index of vectors."),
-    ("tune", o.IndexTuneOptions, "Build the cheapest index that reaches a recall within a latency, or refuse."),
-    ("search", o.IndexSearchOptions, "Write the nearest vectors of each query to a file."),
-    ("add", o.IndexAddOptions, "Add vectors to an index, or replace some."),
-    ("delete", o.IndexDeleteOptions, "Delete vectors from an index."),
+    ("build", i.IndexBuildOptions, "Build an index of vectors."),
+    ("tune", i.IndexTuneOptions, "Build the cheapest index that reaches a recall within a latency, or refuse."),
+    ("search", i.IndexSearchOptions, "Write the nearest vectors of each query to a file."),
+    ("add", i.IndexAddOptions, "Add vectors to an index, or replace some."),
+    ("delete", i.IndexDeleteOptions, "Delete vectors from an index."),
 )
 _index = typer.Typer(
     no_args_is_help=True,

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from warmstart.cli.main import app
-from warmstart.core import options as o
+from warmstart.core.option import flag
 
 _INTRODUCTION = """\
 # Command line
@@ -101,7 +101,7 @@ def _command(name: str, command: Any) -> str:
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
     arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]
-    flags = [f"{o.flag(spec.name)} …" for spec in needed if not spec.metadata.get("argument")]
+    flags = [f"{flag(spec.name)} …" for spec in needed if not spec.metadata.get("argument")]
     usage = " ".join(["warmstart", name, *arguments, *flags, "[OPTIONS]"])
     lines = [f"## `warmstart {name}`", "", str(command.help), "", "```text", usage, "```", ""]
     for heading, members in _themes(kind, fields):
@@ -135,7 +135,7 @@ def _table(rows: Iterator[str]) -> list[str]:
 
 def _row(spec: dataclasses.Field[Any], hint: Any) -> str:
     is_argument = bool(spec.metadata.get("argument"))
-    name = spec.name.upper() if is_argument else o.flag(spec.name)
+    name = spec.name.upper() if is_argument else flag(spec.name)
     if spec.default is True:
         name = f"{name}`, `--no-{name.removeprefix('--')}"
     return f"| `{name}` | {_type(spec, hint)} | {_default(spec)} | {_escaped(spec.metadata['help'])} |"

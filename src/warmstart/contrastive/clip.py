@@ -30,9 +30,9 @@ from warmstart.contrastive.towers import Towers, tower_groups
 from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import RankScores
+from warmstart.core.contrast_options import ContrastClipOptions
 from warmstart.core.errors import ModelError, SettingError
 from warmstart.core.metrics import unit_rows
-from warmstart.core.options import ContrastClipOptions
 from warmstart.data.captions import Captioned, Retrieval, retrieval
 from warmstart.train.job import LossPlan, Rows
 from warmstart.train.rates import group_rates

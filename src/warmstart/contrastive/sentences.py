@@ -26,8 +26,8 @@ from warmstart.contrastive.towers import Towers, tower_groups
 from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import RankScores
+from warmstart.core.contrast_options import ContrastTrainOptions
 from warmstart.core.metrics import unit_rows
-from warmstart.core.options import ContrastTrainOptions
 from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
 from warmstart.neighbours.faiss_index import FaissIndex

@@ -15,8 +15,8 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import has_fast_bf16
 from warmstart.contrastive.mining import MiningPlan
 from warmstart.contrastive.temperature import Temperature
+from warmstart.core.contrast_options import ContrastCoreOptions, MiningOptions
 from warmstart.core.errors import SettingError
-from warmstart.core.options import ContrastCoreOptions, MiningOptions
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.lora import choose_targets, inject
 from warmstart.train.rates import RatePlan

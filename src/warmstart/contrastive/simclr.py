@@ -24,8 +24,8 @@ from warmstart.contrastive.towers import Towers, tower_groups
 from warmstart.contrastive.trainer import ContrastJob, ContrastTrainer
 from warmstart.contrastive.view_rows import ViewJudge, ViewRows, ViewSource
 from warmstart.core.clock import Clock
+from warmstart.core.contrast_options import ContrastSimclrOptions
 from warmstart.core.errors import SettingError
-from warmstart.core.options import ContrastSimclrOptions
 from warmstart.train.job import LossPlan
 from warmstart.train.rates import group_rates
 

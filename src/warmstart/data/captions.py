@@ -16,8 +16,8 @@ import datasets
 import numpy as np
 
 from warmstart.core.contrast import PairsCard
+from warmstart.core.contrast_options import CaptionDataOptions
 from warmstart.core.errors import DataError
-from warmstart.core.options import CaptionDataOptions
 from warmstart.data.cells import Where, text_strings
 from warmstart.data.columns import Roles, caption_roles
 from warmstart.data.duplicates import fold, numbered, same_pictures

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import DataOptions, flag
+from warmstart.core.option import flag
+from warmstart.core.options import DataOptions
 from warmstart.core.records import Modality, TaskCard
 from warmstart.data.cells import NUMBER, cells
 from warmstart.data.folders import ENDINGS as IMAGE_ENDINGS

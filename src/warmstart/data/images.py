@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from warmstart.core.contrast import PairsCard
+from warmstart.core.contrast_options import ImageDataOptions
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import ImageDataOptions
 from warmstart.core.records import Finding
 from warmstart.data import checks, folders, hub
 from warmstart.data.cells import Where, label_strings, sorted_labels

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warmstart.core.contrast import PairsCard
+from warmstart.core.contrast_options import PairDataOptions
 from warmstart.core.errors import DataError, SettingError
-from warmstart.core.options import PairDataOptions
 from warmstart.data.cells import Where, cells, label_strings, text_strings
 from warmstart.data.columns import require
 from warmstart.data.duplicates import fold, numbered, unite

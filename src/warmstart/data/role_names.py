@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from warmstart.core.errors import DataError
-from warmstart.core.options import flag
+from warmstart.core.option import flag
 from warmstart.data.sources import Source
 
 _NAMES: dict[str, tuple[str, ...]] = {

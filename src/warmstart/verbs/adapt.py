@@ -12,7 +12,8 @@ from warmstart.backbones.embed import best_device
 from warmstart.core.clock import Clock
 from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.core.metrics import fit_temperature, score
-from warmstart.core.options import AdaptOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import AdaptOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import PairedDifference, Plan, Record, RunRecord
 from warmstart.core.statistics import paired_difference

@@ -9,7 +9,8 @@ import numpy as np
 from warmstart.backbones.outline import Outline, is_outline, read_outline
 from warmstart.core.decision import Evidence, Plan
 from warmstart.core.errors import ModelError, SettingError
-from warmstart.core.options import AdviseOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import AdviseOptions
 from warmstart.core.progress import reporter
 from warmstart.data.reference import ReferenceRows
 from warmstart.data.task import Task

@@ -12,7 +12,8 @@ import numpy as np
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.files import digest, write_text
-from warmstart.core.options import STRATEGIES, CompareOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import STRATEGIES, CompareOptions
 from warmstart.core.records import Floor, PairedDifference, Plan, Record, RunRecord, StrategyRun
 from warmstart.core.statistics import paired_difference
 from warmstart.report.html import render_report

@@ -15,8 +15,9 @@ from warmstart.contrastive.sentences import Judge, check_training, train_sentenc
 from warmstart.contrastive.settings import ContrastSettings, mining_plan, parse_dimensions, settings_from
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, PairsCard, RankScores
+from warmstart.core.contrast_options import ContrastSentencesOptions
 from warmstart.core.errors import DataError, ModelError
-from warmstart.core.options import ContrastSentencesOptions, verb
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
 from warmstart.data.pairs import Pairs, PairTask, load_pairs, questions

@@ -33,8 +33,9 @@ from warmstart.contrastive.settings import ContrastSettings, settings_from
 from warmstart.contrastive.temperature import MAX_SCALE, MIN_SCALE
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord, Example, PairsCard, RankScores
+from warmstart.core.contrast_options import ContrastClipOptions
 from warmstart.core.errors import ModelError, SettingError
-from warmstart.core.options import ContrastClipOptions, verb
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.data.captions import Captioned, CaptionTask, load_captions, retrieval
 from warmstart.verbs.clip_saving import save_pair

@@ -19,8 +19,9 @@ from warmstart.contrastive.view_rows import ViewJudge, ViewRows, ViewSource
 from warmstart.contrastive.views import ViewPlan, view_plan
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastRecord
+from warmstart.core.contrast_options import ContrastSimclrOptions
 from warmstart.core.errors import ModelError, SettingError
-from warmstart.core.options import ContrastSimclrOptions, verb
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Interval
 from warmstart.core.statistics import wilson_interval

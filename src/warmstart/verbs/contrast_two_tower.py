@@ -16,9 +16,10 @@ from warmstart.contrastive.item_tower import Content
 from warmstart.contrastive.two_tower import TwoTowerOutcome, new_model, shown_settings, train_two_tower
 from warmstart.contrastive.two_tower_model import TwoTower, tower_scores
 from warmstart.core.clock import Clock
+from warmstart.core.contrast_options import ContrastTwoTowerOptions
 from warmstart.core.errors import OutputError, SettingError
 from warmstart.core.files import digests, write_text
-from warmstart.core.options import ContrastTwoTowerOptions, verb
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import Example, RankedRow, RankingScores, TwoTowerRecord
 from warmstart.core.records import Record

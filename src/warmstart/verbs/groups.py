@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from warmstart.backbones.groups import group_rows, layer_groups
 from warmstart.backbones.load import load_backbone
-from warmstart.core.options import GroupsOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import GroupsOptions
 from warmstart.core.records import BackboneCard, GroupRow, Record
 from warmstart.train.rates import RatePlan, group_rates
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from warmstart.core.errors import SettingError
-from warmstart.core.options import IndexAddOptions, verb
+from warmstart.core.index_options import IndexAddOptions
+from warmstart.core.option import verb
 from warmstart.core.records import Record
 from warmstart.data.vectors import ids_beside
 from warmstart.neighbours.faiss_index import FaissIndex

@@ -10,7 +10,8 @@ import torch
 
 from warmstart.core.files import digests, write_text
 from warmstart.core.index import BuildRecord, IndexPlan
-from warmstart.core.options import IndexBuildOptions, verb
+from warmstart.core.index_options import IndexBuildOptions
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
 from warmstart.neighbours.building import build

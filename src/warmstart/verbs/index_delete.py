@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmstart.core.options import IndexDeleteOptions, verb
+from warmstart.core.index_options import IndexDeleteOptions
+from warmstart.core.option import verb
 from warmstart.core.records import Record
 from warmstart.data.vectors import read_ids
 from warmstart.neighbours.faiss_index import FaissIndex

@@ -15,7 +15,7 @@ import numpy as np
 from warmstart.core.errors import DataError, OutputError, SettingError
 from warmstart.core.files import digest, digests, write_text
 from warmstart.core.index import Effort, VectorsCard
-from warmstart.core.options import EffortOptions
+from warmstart.core.index_options import EffortOptions
 from warmstart.core.progress import reporter
 from warmstart.data.vectors import ids_beside, read_ids, read_vectors, unit_length
 from warmstart.neighbours.faiss_index import REBUILD_SHARE, FaissIndex

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from warmstart.core.options import IndexSearchOptions, verb
+from warmstart.core.index_options import IndexSearchOptions
+from warmstart.core.option import verb
 from warmstart.core.records import Record
 from warmstart.data.vectors import read_ids
 from warmstart.data.writing import check_table_path, write_table

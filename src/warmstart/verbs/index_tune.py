@@ -15,7 +15,8 @@ from warmstart.core.clock import Clock
 from warmstart.core.errors import DataError, SettingError, UserError
 from warmstart.core.files import digest, digests, write_text
 from warmstart.core.index import KINDS, Candidate, Goal, TuneRecord
-from warmstart.core.options import IndexTuneOptions, verb
+from warmstart.core.index_options import IndexTuneOptions
+from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
 from warmstart.core.sizes import show_bytes

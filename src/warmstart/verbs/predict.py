@@ -20,7 +20,8 @@ from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.core.errors import DataError, ResultError
 from warmstart.core.files import digest
 from warmstart.core.metrics import softmax
-from warmstart.core.options import PredictOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import PredictOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record, RunRecord
 from warmstart.data.task import inputs_for_prediction, write_table

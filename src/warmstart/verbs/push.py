@@ -12,7 +12,8 @@ from typing import Protocol
 
 from warmstart.core.errors import OutputError, SettingError
 from warmstart.core.files import write_text
-from warmstart.core.options import PushOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import PushOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
 from warmstart.verbs.predict import RESULTS, load

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmstart.core.errors import SettingError
-from warmstart.core.options import SampleOptions, verb
+from warmstart.core.option import verb
+from warmstart.core.options import SampleOptions
 from warmstart.core.records import Record
 from warmstart.data.samples import sample_frame
 from warmstart.data.task import write_table

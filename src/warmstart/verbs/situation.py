@@ -16,7 +16,8 @@ from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.backbones.resolve import cache_root
 from warmstart.backbones.text_inputs import Inputs, Subset
 from warmstart.core.errors import ModelError
-from warmstart.core.options import DataOptions, LoadOptions, ModelOptions, handed_over
+from warmstart.core.option import handed_over
+from warmstart.core.options import DataOptions, LoadOptions, ModelOptions
 from warmstart.core.progress import reporter
 from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe

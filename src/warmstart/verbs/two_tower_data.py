@@ -11,8 +11,8 @@ from warmstart.backbones.embed import best_device, fast_dtype, forward
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.contrastive.item_tower import Content, content_of
+from warmstart.core.contrast_options import ContrastTwoTowerOptions, InteractionOptions
 from warmstart.core.errors import ModelError
-from warmstart.core.options import ContrastTwoTowerOptions, InteractionOptions
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import InteractionsCard
 from warmstart.data.catalogue import Catalogue, Columns, bare_catalogue, load_catalogue
