@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from warmstart.cli.main import app
+from warmstart.core import contrast_options, index_options, options
 from warmstart.core.option import flag
 
 _INTRODUCTION = """\
@@ -97,7 +98,8 @@ def _contents(names: list[str]) -> str:
 
 def _command(name: str, command: Any) -> str:
     """One command: what it does, how it is called, and its options by theme."""
-    kind = getattr(o, f"{name.title().replace(' ', '').replace('-', '')}Options")
+    room = {"contrast": contrast_options, "index": index_options}.get(name.split()[0], options)
+    kind = getattr(room, f"{name.title().replace(' ', '').replace('-', '')}Options")
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
     arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]
