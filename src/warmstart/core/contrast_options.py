@@ -344,7 +344,7 @@ class TwoTowerTrainOptions:
     head_learning_rate: float = option(1e-3, "Peak rate of a learnt temperature.")
     weight_decay: float = option(0.01, "Decoupled weight decay; never on norms, biases and the temperature.")
     warmup_steps: float = option(0.05, "Warm-up: a fraction of the steps below 1, or a count.")
-    num_train_epochs: float = option(30.0, "Passes over the histories.")
+    num_train_epochs: float = option(20.0, "Passes over the histories.")
     max_steps: int | None = option(None, "Optimizer steps, instead of --num-train-epochs.")
     per_device_train_batch_size: int = option(32, "Histories per step.")
     early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
