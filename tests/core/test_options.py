@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from warmstart.core import options
+from warmstart.core import contrast_options, index_options, option, options
 from warmstart.core.errors import SettingError, UserError
 from warmstart.core.option import verb
 from warmstart.core.options import AdaptOptions
 
-CLASSES = [c for c in vars(options).values() if isinstance(c, type) and hasattr(c, "__post_init__")]
+ROOMS = (options, contrast_options, index_options)
+CLASSES = [c for room in ROOMS for c in vars(room).values() if isinstance(c, type) and hasattr(c, "__post_init__")]
 
 
 @verb(AdaptOptions)
@@ -104,7 +105,7 @@ def test_values_out_of_range_are_named(name, value):
     with pytest.raises(SettingError) as caught:
         call(**{name: value})
     message = str(caught.value)
-    assert message.startswith(f"{options.flag(name)} is ")
+    assert message.startswith(f"{option.flag(name)} is ")
     assert "it must be" in message
     assert str(value) in message
 
@@ -130,8 +131,8 @@ def test_every_option_is_explained_and_its_default_is_valid(kind):
 
 def test_ranges_speak_of_options_that_exist():
     names = {f.name for kind in CLASSES for f in dataclasses.fields(kind)}
-    assert set(options._RANGES) <= names
-    assert set(options._FROM_ZERO) <= names
+    assert set(option._RANGES) <= names
+    assert set(option._FROM_ZERO) <= names
 
 
 def test_every_verb_has_options():
@@ -141,4 +142,4 @@ def test_every_verb_has_options():
 
 
 def test_flags():
-    assert options.flag("time_budget") == "--time-budget"
+    assert option.flag("time_budget") == "--time-budget"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warmstart.core.records import Interval, RunRecord, Scores, StrategyRun
+from warmstart.core.records import RunRecord, Scores, StrategyRun
 
 _WEAK_F1 = 0.5
 _IMBALANCE = 20.0
@@ -10,12 +10,15 @@ _IMBALANCE = 20.0
 
 def advice_for(record: RunRecord) -> tuple[str, ...]:
     """Advice for a finished run; empty when there is nothing worth saying."""
-    chosen = next((run for run in record.runs if run.strategy == record.chosen and run.test is not None), None)
-    if chosen is None or chosen.test is None:
+    runs = [run for run in record.runs if run.strategy == record.chosen and run.test is not None]
+    if not runs:
         return ()
+    chosen = runs[0]
+    assert chosen.test is not None
+    reached = [run.test.accuracy.value for run in runs if run.test is not None]
     found = [
         _beaten(record),
-        _against_floor(record, chosen.test.accuracy),
+        _against_floor(record, sum(reached) / len(reached)),
         _weak_classes(record, chosen.test),
         _imbalance(record),
         _stopped(chosen),
@@ -37,18 +40,18 @@ def _beaten(record: RunRecord) -> str:
     )
 
 
-def _against_floor(record: RunRecord, accuracy: Interval) -> str:
+def _against_floor(record: RunRecord, accuracy: float) -> str:
     tested = [floor for floor in record.floors if floor.test is not None]
     best = max(tested, key=lambda floor: floor.test.value if floor.test else 0.0, default=None)
-    if best is None or best.test is None or accuracy.value > best.test.high:
+    if best is None or best.test is None or accuracy > best.test.high:
         return ""
-    if accuracy.value == 1.0:
+    if accuracy == 1.0:
         return (
             f"Every test row was answered right, and the floor “{best.name}” reached {100 * best.test.value:.1f} %: "
             "use the cheapest of them, or judge by harder rows."
         )
     return (
-        f"The result ({100 * accuracy.value:.1f} %) is not clearly above the floor “{best.name}” "
+        f"The result ({100 * accuracy:.1f} %) is not clearly above the floor “{best.name}” "
         f"({100 * best.test.value:.1f} %): "
         "look at the most confident mistakes for wrong labels before training more."
     )
