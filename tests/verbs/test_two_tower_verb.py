@@ -238,3 +238,28 @@ def test_the_command_line_shows_the_table(
     shown = capsys.readouterr().out
     for word in ("two towers", "EASE", "item-kNN", "popularity", "Report:"):
         assert word in shown
+
+
+def test_a_row_that_is_no_list_and_ids_that_are_numbers(result: Path) -> None:
+    towers = warmstart.load_two_tower(str(result))
+    with pytest.raises(SettingError, match="list of rows"):
+        towers.item_vectors({"aisle": "elsewhere"})
+    with pytest.raises(DataError, match="no user '42'"):
+        towers.recommend(user=42)
+
+
+def test_an_item_that_training_never_meets_needs_no_content(tmp_path: Path) -> None:
+    rows = [f"u{user},p{(user + step) % 8},{step}" for user in range(12) for step in range(6)]
+    rows += [f"u0,late{number},{10 + number}" for number in range(2)]  # the last two of a user are not learned from
+    (tmp_path / "events.csv").write_text("user,item,time\n" + "\n".join(rows) + "\n")
+    done = warmstart.contrast_two_tower(
+        interactions=str(tmp_path / "events.csv"),
+        model="none",
+        no_floors=True,
+        max_steps=3,
+        dim=8,
+        output_dir=str(tmp_path / "out"),
+    )
+    vectors = warmstart.load_two_tower(done.output_dir).vectors
+    assert len(vectors) == 10
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)

@@ -100,7 +100,8 @@ class ItemTower(nn.Module):
         dim: length of a vector.
         shape: of the content; None where nothing is known.
         id_dropout: how often an item is shown without its learnt vector in training; without content it never is.
-        learnt: (items,), whether an item has a learnt vector: one that training never meets has none.
+        learnt: (items,), whether an item has a learnt vector: one that training never meets has none. Without content
+            every item has one: it has nothing else.
     """
 
     learnt: Tensor
@@ -113,7 +114,7 @@ class ItemTower(nn.Module):
         nn.init.normal_(self.ids.weight, std=dim**-0.5)
         self.content = ContentTower(shape, dim) if shape is not None and any(shape) else None
         self.id_dropout = id_dropout if self.content is not None else 0.0
-        self.register_buffer("learnt", learnt)
+        self.register_buffer("learnt", learnt if self.content is not None else torch.ones_like(learnt))
 
     def forward(self, ids: Tensor, content: Content | None) -> Tensor:
         """Vectors of items by number, (ids, dim).

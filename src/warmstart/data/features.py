@@ -158,6 +158,11 @@ def _numbers(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], file: str) ->
 
 
 def days(values: pd.Series) -> np.ndarray:
-    """Dates as days since 1970, not-a-number where a value is no date, (rows,)."""
-    found = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
-    return np.asarray(((found - pd.Timestamp(0, tz="UTC")).dt.total_seconds() / 86_400).to_numpy(dtype=np.float64))
+    """Dates as days since 1970, not-a-number where a value is no date, (rows,).
+
+    A bare number is none: it may be a code, and is a year at best.
+    """
+    bare = values.map(lambda value: value is not None and bool(NUMBER.fullmatch(str(value).strip())))
+    found = pd.to_datetime(values.mask(bare, None), errors="coerce", utc=True, format="mixed")
+    seconds = found.dt.tz_convert(None).to_numpy().astype("datetime64[s]")  # which reach further than nanoseconds
+    return np.where(np.isnat(seconds), np.nan, seconds.astype(np.int64) / 86_400)

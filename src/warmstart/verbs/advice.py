@@ -16,10 +16,11 @@ def advice_for(record: RunRecord) -> tuple[str, ...]:
     chosen = runs[0]
     assert chosen.test is not None
     reached = [run.test.accuracy.value for run in runs if run.test is not None]
+    beaten = _beaten(record)
     found = [
-        _beaten(record),
-        _against_floor(record, sum(reached) / len(reached)),
-        _weak_classes(record, chosen.test),
+        beaten,
+        "" if beaten else _against_floor(record, sum(reached) / len(reached)),
+        "" if record.chosen == "zero_shot" else _weak_classes(record, chosen.test),
         _imbalance(record),
         _stopped(chosen),
         _still_improving(chosen),

@@ -71,18 +71,18 @@ class TwoTowers:
 
     def recommend(
         self,
-        user: str | None = None,
-        history: Sequence[str] | None = None,
+        user: str | int | None = None,
+        history: Sequence[str | int] | None = None,
         k: int = 10,
         *,
         seen: bool = False,
-        blocked: Sequence[str] = (),
+        blocked: Sequence[str | int] = (),
     ) -> list[Recommendation]:
         """The best items for a user of the events, or for a history of item ids, oldest first.
 
         Args:
-            user: an id; the user's own history is read, unless one is given.
-            history: item ids; without a user, those of someone new.
+            user: an id (42 is "42"); the user's own history is read, unless one is given.
+            history: item ids, read in place of the user's own; without a user, those of someone new.
             k: how many.
             seen: whether items of the history may be recommended.
             blocked: item ids that may not.
@@ -95,18 +95,18 @@ class TwoTowers:
             raise SettingError("Give a user, or a history of item ids.")
         if k < 1:
             raise SettingError(f"k is {k}; it must be at least 1.")
-        known = None if user is None else np.array([self.users.number(user)])
+        known = None if user is None else np.array([self.users.number(str(user))])
         if history is None:
             assert known is not None
             read = self.histories[int(known[0])]
         else:
-            read = self.items.numbers(list(history))
+            read = self.items.numbers([str(item) for item in history])
         if len(read) == 0:
             raise DataError("the history is empty: there is nothing to recommend by")
         scores = (self.model.encode(self.vectors, [read], known) @ self.vectors.T)[0].numpy().copy()
         if not seen:
             scores[read] = -np.inf
-        scores[self.items.numbers(list(blocked))] = -np.inf
+        scores[self.items.numbers([str(item) for item in blocked])] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k].tolist()
         return [
             Recommendation(self.items.ids[item], self.titles[item], float(scores[item]))
@@ -132,6 +132,8 @@ class TwoTowers:
         tower = self.model.items.content
         if tower is None:
             raise SettingError("These towers were trained without an items table: a new item has nothing to go by.")
+        if isinstance(rows, Mapping):
+            raise SettingError("Give a list of rows: [{…}], each a new item.")
         features = apply_plan(self.plan, rows)
         texts = np.zeros((len(rows), 0), dtype=np.float32)
         if self.text_model:
