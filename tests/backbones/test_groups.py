@@ -496,8 +496,8 @@ def test_adapters_that_are_not_active_are_placed_too() -> None:
 
 def test_adapters_make_no_block_of_a_dense_layer() -> None:
     dense = nn.ModuleDict({"layers": nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(2))})
-    assert find_stacks(dense, None) == []
-    assert find_stacks(peft.inject_adapter_in_model(lora(["0.0", "1.0"]), dense), None) == []
+    assert find_stacks(dense, ()) == []
+    assert find_stacks(peft.inject_adapter_in_model(lora(["0.0", "1.0"]), dense), ()) == []
 
 
 def test_towers_of_an_adapted_model() -> None:

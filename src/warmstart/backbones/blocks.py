@@ -60,7 +60,7 @@ def common(paths: Iterable[str]) -> str:
     return ".".join(shared)
 
 
-def find_stacks(model: nn.Module, head: str | None) -> list[Stack]:
+def find_stacks(model: nn.Module, heads: Sequence[str]) -> list[Stack]:
     """Every outermost list of blocks in the model, in order of registration.
 
     A block holds at least two weight matrices. A list of blocks holds at least two of one class, or nothing but one.
@@ -68,7 +68,7 @@ def find_stacks(model: nn.Module, head: str | None) -> list[Stack]:
     seen: set[int] = set()
 
     def visit(path: str, module: nn.Module) -> Iterator[Stack]:
-        if path == head or id(module) in seen:
+        if path in heads or id(module) in seen:
             return
         seen.add(id(module))
         if _holds_blocks(module):

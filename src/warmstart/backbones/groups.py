@@ -79,13 +79,13 @@ class _Part(NamedTuple):
     items: list[_Item]
 
 
-def layer_groups(model: nn.Module, *, head: str | None = None) -> tuple[Group, ...]:
+def layer_groups(model: nn.Module, *, head: str | Sequence[str] = ()) -> tuple[Group, ...]:
     """Partition a model into groups from input to output, tower after tower.
 
     Args:
         model: any torch model: one of transformers, a wrapper around one, peft-wrapped or not, or a plain network. It
             is run once on a made-up input and left as it was. On the meta device too.
-        head: dotted name of a submodule that becomes the last group.
+        head: dotted name of a submodule that becomes the last group, or of several that do together.
 
     Returns:
         The groups; every parameter of the model is in exactly one of them, tied ones where they are first used.
@@ -93,8 +93,9 @@ def layer_groups(model: nn.Module, *, head: str | None = None) -> tuple[Group, .
     Raises:
         ModelError: `head` is no submodule, the towers cannot be told apart, or (a defect) a parameter was not placed.
     """
-    items, head_items = _split_head(model, head)
-    stacks = find_stacks(model, head)
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    items, head_items = _split_head(model, heads)
+    stacks = find_stacks(model, heads)
     towers = find_towers(model)
     if towers is None:
         holding = {path for item in items if item.is_parameter for path in above(item.name)}
@@ -184,18 +185,19 @@ def _evaluate(module: nn.Module, path: str) -> None:
         child.train()
 
 
-def _split_head(model: nn.Module, head: str | None) -> tuple[list[_Item], list[_Item]]:
-    """All items of the model outside and inside the head."""
+def _split_head(model: nn.Module, heads: Sequence[str]) -> tuple[list[_Item], list[_Item]]:
+    """All items of the model outside and inside the modules of the head."""
     items = list(_items(model))
-    if head is None:
-        return items, []
-    try:
-        model.get_submodule(head)
-    except AttributeError as error:
-        raise ModelError(f"{type(model).__name__} has no submodule {head!r} to use as its head.") from error
-    inside = [item for item in items if all(under(path, head) for path in item.paths)]
-    if not any(item.is_parameter for item in inside):
-        raise ModelError(f"The head {head!r} of {type(model).__name__} has no parameters of its own.")
+    inside: list[_Item] = []
+    for head in heads:
+        try:
+            model.get_submodule(head)
+        except AttributeError as error:
+            raise ModelError(f"{type(model).__name__} has no submodule {head!r} to use as its head.") from error
+        found = [item for item in items if all(under(path, head) for path in item.paths)]
+        if not any(item.is_parameter for item in found):
+            raise ModelError(f"The head {head!r} of {type(model).__name__} has no parameters of its own.")
+        inside += found
     inner = {item.order for item in inside}
     return [item for item in items if item.order not in inner], inside
 

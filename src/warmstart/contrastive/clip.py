@@ -20,8 +20,8 @@ from warmstart.backbones.embed import best_device, fast_dtype, forward
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Inputs, PooledInputs, Preprocessor, Subset
-from warmstart.contrastive.batches import PairBatches, PairRows
-from warmstart.contrastive.fitting import ContrastOutcome, fit_towers
+from warmstart.contrastive.batches import PairRows
+from warmstart.contrastive.fitting import ContrastOutcome, check_groups, fit_towers
 from warmstart.contrastive.info_nce import Direction
 from warmstart.contrastive.pair_loss import PairLoss
 from warmstart.contrastive.ranking import score_ranks
@@ -35,7 +35,6 @@ from warmstart.core.errors import ModelError, SettingError
 from warmstart.core.metrics import unit_rows
 from warmstart.data.captions import Captioned, Retrieval, retrieval
 from warmstart.train.job import LossPlan, Rows
-from warmstart.train.rates import group_rates
 
 VISION, TEXT = "vision", "text"
 
@@ -239,15 +238,12 @@ def caption_rows(encoded: Encoded, part_rows: int, *, augment: bool, seed: int) 
 def towers_of(vision: Side, text: Side, settings: ContrastSettings) -> Towers:
     """Both towers as they are trained: locked, open, or inside of LoRA. The sides' encoders are changed."""
     encoders: dict[str, nn.Module] = {}
-    kept: dict[str, int] = {}
     for name, side in ((VISION, vision), (TEXT, text)):
         side.encoder.requires_grad_(requires_grad=not side.locked)
         for path in side.new:
             side.encoder.get_submodule(path).requires_grad_(requires_grad=True)
         encoders[name] = side.encoder if side.locked else settings.adapted(side.encoder, side.new)
-        if side.kept is not None:
-            kept[name] = side.kept
-    return Towers(encoders, settings.temperature(), kept)
+    return Towers(encoders, settings.temperature(), {VISION: vision.new, TEXT: text.new})
 
 
 def check_training(vision: Side, text: Side, rows: int, settings: ContrastSettings, world: int) -> None:
@@ -257,10 +253,7 @@ def check_training(vision: Side, text: Side, rows: int, settings: ContrastSettin
         SettingError: rates or openings for groups, or LoRA for modules, that the towers do not have; or too few pairs
             in a batch.
     """
-    groups = tower_groups(towers_of(copy.deepcopy(vision), copy.deepcopy(text), settings))
-    group_rates(groups, settings.rates)
-    settings.rates.unfreezing.fractions(groups)
-    PairBatches(rows, settings.options.per_device_train_batch_size * world, settings.seed, 0, world)
+    check_groups(tower_groups(towers_of(copy.deepcopy(vision), copy.deepcopy(text), settings)), rows, settings, world)
 
 
 def train_clip(

@@ -1,14 +1,16 @@
-"""From a trainer that is set up to the encoders that it gives, and how they came about: what the trainers share."""
+"""What the trainers share: what is checked before, and from a trainer that is set up to the encoders that it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from peft import PeftModel
 
 from warmstart.backbones.classifier import Classifier
-from warmstart.backbones.groups import group_rows
+from warmstart.backbones.groups import Group, group_rows
+from warmstart.contrastive.batches import PairBatches
+from warmstart.contrastive.settings import ContrastSettings
 from warmstart.contrastive.towers import Towers, temperature_value
 from warmstart.contrastive.trainer import ContrastTrainer
 from warmstart.core.contrast import Alarm, ContrastPoint
@@ -36,6 +38,17 @@ class ContrastOutcome:
         """The only one."""
         (found,) = self.encoders.values()
         return found
+
+
+def check_groups(groups: Sequence[Group], rows: int, settings: ContrastSettings, world: int) -> PairBatches:
+    """Find the mistakes that groups and a number of rows show; the batches that there will be.
+
+    Raises:
+        SettingError: rates or openings for groups that are not there, or too few rows in a batch.
+    """
+    group_rates(groups, settings.rates)
+    settings.rates.unfreezing.fractions(groups)
+    return PairBatches(rows, settings.options.per_device_train_batch_size * world, settings.seed, 0, world)
 
 
 def fit_towers(trainer: ContrastTrainer) -> ContrastOutcome:

@@ -15,8 +15,8 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import best_device, forward
 from warmstart.backbones.load import Backbone
 from warmstart.backbones.text_inputs import Preprocessor
-from warmstart.contrastive.batches import PairBatches, PairRows
-from warmstart.contrastive.fitting import ContrastOutcome, fit_towers
+from warmstart.contrastive.batches import PairRows
+from warmstart.contrastive.fitting import ContrastOutcome, check_groups, fit_towers
 from warmstart.contrastive.info_nce import Direction
 from warmstart.contrastive.mining import MiningPlan, mine
 from warmstart.contrastive.pair_loss import PairLoss
@@ -32,7 +32,6 @@ from warmstart.data.duplicates import fold, numbered
 from warmstart.data.pairs import Pairs, Questions
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.train.job import LossPlan, Rows
-from warmstart.train.rates import group_rates
 
 NAME = "text"
 
@@ -108,10 +107,7 @@ def check_training(backbone: Backbone, rows: int, settings: ContrastSettings, wo
             in a batch.
     """
     towers = Towers({NAME: settings.adapted(copy.deepcopy(backbone.encoder))}, settings.temperature())
-    groups = tower_groups(towers)
-    group_rates(groups, settings.rates)
-    settings.rates.unfreezing.fractions(groups)
-    PairBatches(rows, settings.options.per_device_train_batch_size * world, settings.seed, 0, world)
+    check_groups(tower_groups(towers), rows, settings, world)
 
 
 def train_sentences(
@@ -152,11 +148,10 @@ def train_sentences(
     score = Judge(validation, backbone.preprocessor)
     args = settings.arguments(work, len(rows), device)
     direction = cast("ContrastTrainOptions", settings.options).direction
-    groups = tower_groups(towers)
     job = ContrastJob(
         train=rows,
         validation=score.rows(),
-        groups=groups,
+        groups=tower_groups(towers),
         rates=settings.rates,
         loss=LossPlan(),
         metric="reciprocal_rank",

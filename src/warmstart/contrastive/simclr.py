@@ -15,8 +15,7 @@ from warmstart.backbones.embed import best_device
 from warmstart.backbones.groups import JOINT, Group, batch_norms
 from warmstart.backbones.image_inputs import ImagePreprocessor
 from warmstart.backbones.load import Backbone
-from warmstart.contrastive.batches import PairBatches
-from warmstart.contrastive.fitting import ContrastOutcome, fit_towers
+from warmstart.contrastive.fitting import ContrastOutcome, check_groups, fit_towers
 from warmstart.contrastive.projection import ProjectedLoss, Projector
 from warmstart.contrastive.settings import ContrastSettings
 from warmstart.contrastive.temperature import Temperature
@@ -27,7 +26,6 @@ from warmstart.core.clock import Clock
 from warmstart.core.contrast_options import ContrastSimclrOptions
 from warmstart.core.errors import SettingError
 from warmstart.train.job import LossPlan
-from warmstart.train.rates import group_rates
 
 NAME = "image"
 _RANDOM_RANK = 1.0  # random weights have no rank worth keeping: an alarm is only that vectors coincide
@@ -115,10 +113,7 @@ def check_training(backbone: Backbone, rows: int, settings: ContrastSettings, wo
             in a batch; or too few in a forward pass for the encoder's batch norms.
     """
     tower = make_tower(backbone, settings, pretrained=pretrained)
-    groups = view_groups(tower)
-    group_rates(groups, settings.rates)
-    settings.rates.unfreezing.fractions(groups)
-    batches = PairBatches(rows, settings.options.per_device_train_batch_size * world, settings.seed, 0, world)
+    batches = check_groups(view_groups(tower), rows, settings, world)
     least = rows // len(batches) // world  # images of the smallest batch of a process
     if tower.train()._norms and any(norm.training for norm in tower._norms):
         part = settings.options.mini_batch_size

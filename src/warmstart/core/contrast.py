@@ -84,7 +84,7 @@ class Example(Record):
 
     query: str
     rank: int  # of its best answer; 1 for the first
-    found: tuple[str, ...]  # JPEG thumbnails of the first few, base64
+    found: tuple[str, ...]  # thumbnails of the first few, as data URIs
     right: tuple[bool, ...]  # which of these are answers
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from warmstart.core.errors import ResultError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,6 +37,19 @@ def digests(folder: Path, apart_from: str) -> dict[str, str]:
     """The digest of every file in a folder and below, by its path in the folder, but for one."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / apart_from)
     return {str(path.relative_to(folder)): digest(path) for path in files}
+
+
+def check_digests(folder: Path, expected: Mapping[str, str]) -> None:
+    """Compare the files of a folder with the digests that were noted when they were written.
+
+    Raises:
+        ResultError: one is missing or altered.
+    """
+    for name, noted in expected.items():
+        if not (folder / name).is_file():
+            raise ResultError(f"{folder} is not whole: {name} is missing. Make it again.")
+        if digest(folder / name) != noted:
+            raise ResultError(f"{folder / name} was altered after it was written. Make it again.")
 
 
 def digest(path: Path) -> str:

@@ -6,6 +6,7 @@ A probe keeps the digest of the bytes and an 8-by-9 grey thumbnail; which pictur
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -52,6 +53,16 @@ def picture_column(source: Source, column: str) -> datasets.Dataset:
     items = [_reference(value, source.folder) for value in cells(source.frame[column])]
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict({"image": items}, features=features)
+
+
+def as_jpeg(image: Image.Image, side: int | None = None) -> str:
+    """A picture as the data URI of a JPEG file, for a page; no side longer than so many pixels."""
+    small = image.convert("RGB")
+    if side is not None:
+        small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def names_of(pictures: datasets.Dataset, positions: NDArray[np.int64]) -> list[str]:

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from warmstart.core.errors import OutputError, ResultError
-from warmstart.core.files import digest, write_text
+from warmstart.core.files import check_digests, digest, write_text
 from warmstart.core.index import Effort, IndexPlan
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.ids import IdTable
@@ -81,11 +81,7 @@ def load_index(folder: str | Path, *, mmap: bool = False) -> FaissIndex:
     """
     place = Path(folder).expanduser()
     manifest = _read_manifest(place)
-    for name, expected in manifest["files"].items():
-        if not (place / name).is_file():
-            raise ResultError(f"{place} is not whole: {name} is missing.")
-        if digest(place / name) != expected:
-            raise ResultError(f"{place / name} was altered: its digest is not the one in {MANIFEST}.")
+    check_digests(place, manifest["files"])
     try:
         inner = faiss.read_index(str(place / _VECTORS), faiss.IO_FLAG_MMAP_IFC if mmap else 0)
         ids = np.load(place / _IDS, mmap_mode="r" if mmap else None, allow_pickle=False)

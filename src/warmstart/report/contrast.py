@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from warmstart.core.contrast import ContrastRecord, RankScores
 from warmstart.core.records import Interval
 from warmstart.report import contrast_plots
 from warmstart.report.card import plain
 from warmstart.report.formats import interval_percent
 from warmstart.report.front_matter import front_matter
-from warmstart.report.html import environment, safe_picture
+from warmstart.report.html import markup, page
 
 
 @dataclass(frozen=True)
@@ -61,19 +59,17 @@ def render_contrast(record: ContrastRecord) -> str:
     Returns:
         An HTML document without scripts or outside references; every text in it is escaped.
     """
-    made = environment()
-    return made.get_template("contrast.html.j2").render(
+    return page(
+        "contrast.html.j2",
         record=record,
-        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         headline=headline(record),
         better=verdict(record),
         rows=score_rows(record),
         at_five=at_five(record),
         words=_WORDS.get(record.verb, _PAIRS),
         knn=knn_line(record),
-        views=safe_picture(record.views),
-        training=_markup(contrast_plots.training(record.history, "training")),
-        vectors=_markup(contrast_plots.vectors(record.history, "vectors")),
+        training=markup(contrast_plots.training(record.history, "training")),
+        vectors=markup(contrast_plots.vectors(record.history, "vectors")),
     )
 
 
@@ -255,7 +251,3 @@ def render_image_card(record: ContrastRecord, name: str) -> str:
 
 def _percent(interval: Interval) -> str:
     return f"{100 * interval.value:.1f}"
-
-
-def _markup(drawing: str | None) -> Markup | None:
-    return Markup(drawing) if drawing is not None else None  # noqa: S704 - drawn by us, its texts are escaped

@@ -82,23 +82,21 @@ def render_report(record: RunRecord) -> str:
     ordered = by_accuracy(rows)
     edge = floor.accuracy.value if floor is not None and floor.accuracy is not None else None
     run = scored_run(record)
-    made = environment()
-    return made.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
         record=record,
-        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         verdict=give_verdict(record, rows),
         rows=ordered,
         reached={
             row.name: row.accuracy.value for row in rows if row.kind == "strategy" and formats.known(row.accuracy)
         },
         seeds=max((row.seeds for row in rows), default=0),
-        chart_wide=_markup(plots.comparison(ordered, edge, "comparison-wide", narrow=False)),
-        chart_narrow=_markup(plots.comparison(ordered, edge, "comparison-narrow", narrow=True)),
+        chart_wide=markup(plots.comparison(ordered, edge, "comparison-wide", narrow=False)),
+        chart_narrow=markup(plots.comparison(ordered, edge, "comparison-narrow", narrow=True)),
         differences=difference_rows(record),
         training=_training(record, ordered),
         errors=_errors(run, record.task.labels),
         labelled_limit=confusion.LABELLED_LIMIT,
-        thumbnail=safe_picture,
         splits=list(record.task.counts),
         sizes=[(f"Rows {formats.split_name(split)}", formats.count(rows)) for split, rows in record.task.sizes.items()],
         shares=_shares(record.task),
@@ -106,8 +104,15 @@ def render_report(record: RunRecord) -> str:
     )
 
 
+def page(template: str, **values: object) -> str:
+    """A page from its template and what it shows, with the style that all pages share."""
+    made = _environment()
+    css = Markup(made.get_template("report.css").render())  # noqa: S704 - our own file
+    return made.get_template(template).render(css=css, **values)
+
+
 @functools.cache
-def environment() -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     """The templates, with the filters that give numbers their looks."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("warmstart.report", "."),
@@ -116,7 +121,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(_FILTERS)
+    environment.filters.update(_FILTERS | {"picture": _safe_picture})
     return environment
 
 
@@ -140,12 +145,12 @@ def _training(record: RunRecord, rows: Sequence[SummaryRow]) -> list[Training]:
                 Training(
                     strategy=row.name,
                     runs=runs,
-                    curves=_markup(curves),
-                    rates=_markup(rates),
+                    curves=markup(curves),
+                    rates=markup(rates),
                     searched=searched,
-                    search=_markup(search),
+                    search=markup(search),
                     groups=groups,
-                    drift=_markup(drift),
+                    drift=markup(drift),
                     kept=kept,
                     moved=moved,
                 )
@@ -160,7 +165,7 @@ def _errors(run: StrategyRun | None, labels: Sequence[str]) -> Errors | None:
     square = len(counts) > 0 and all(len(line) == len(counts) for line in counts) and len(counts) == len(labels)
     matrix = plots.confusion_matrix(counts, labels, "confusion") if square else None
     pairs = confusion.confused_pairs(counts, labels, limit=12) if square else []
-    return Errors(run, run.test, _markup(matrix), tuple(pairs))
+    return Errors(run, run.test, markup(matrix), tuple(pairs))
 
 
 def _shares(task: TaskCard) -> dict[str, float]:
@@ -170,11 +175,11 @@ def _shares(task: TaskCard) -> dict[str, float]:
     return {label: total / rows for label, total in totals.items()} if rows else {}
 
 
-def safe_picture(uri: str) -> str:
+def _safe_picture(uri: str) -> str:
     """The data URI of a raster image, or nothing: a page must not be made to fetch or run anything."""
     return uri if _THUMBNAIL.match(uri) else ""
 
 
-def _markup(drawing: str | None) -> Markup | None:
+def markup(drawing: str | None) -> Markup | None:
     """Mark a picture of our own as ready for the page; the texts in it were escaped when it was drawn."""
     return Markup(drawing) if drawing is not None else None  # noqa: S704

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from warmstart.core.index import Candidate, EffortPoint, TuneRecord
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats, index_plots
-from warmstart.report.html import environment
+from warmstart.report.html import markup, page
 
 
 @dataclass(frozen=True)
@@ -38,19 +36,18 @@ def render_tune(record: TuneRecord) -> str:
     Returns:
         An HTML document without scripts or outside references; every text in it is escaped.
     """
-    made = environment()
     chart = {
         name: index_plots.frontier(record, f"frontier-{name}", narrow=name == "narrow") for name in ("wide", "narrow")
     }
-    return made.get_template("index.html.j2").render(
+    return page(
+        "index.html.j2",
         record=record,
-        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         headline=headline(record),
         chosen=record.candidates[record.chosen],
         memory=show_bytes(record.candidates[record.chosen].memory_bytes),
         rows=candidate_rows(record, every_effort=False),
         points=candidate_rows(record, every_effort=True),
-        charts={name: Markup(drawing) for name, drawing in chart.items() if drawing is not None},  # noqa: S704
+        charts={name: markup(drawing) for name, drawing in chart.items() if drawing is not None},
     )
 
 

@@ -5,11 +5,9 @@ The charts are `contrast_plots`; looks are left to `two_tower.html.j2` and `repo
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from warmstart.core.recommend import RankedRow, TwoTowerRecord
 from warmstart.report import contrast_plots
-from warmstart.report.html import environment
+from warmstart.report.html import markup, page
 
 
 def render_two_tower(record: TwoTowerRecord) -> str:
@@ -18,15 +16,14 @@ def render_two_tower(record: TwoTowerRecord) -> str:
     Returns:
         An HTML document without scripts or outside references; every text in it is escaped.
     """
-    made = environment()
-    return made.get_template("two_tower.html.j2").render(
+    return page(
+        "two_tower.html.j2",
         record=record,
-        css=Markup(made.get_template("report.css").render()),  # noqa: S704 - our own file
         headline=headline(record),
         better=verdict(record),
         rows=ranked_rows(record),
-        training=_markup(contrast_plots.training(record.history, "training")),
-        vectors=_markup(contrast_plots.vectors(record.history, "vectors", "validation NDCG@10")),
+        training=markup(contrast_plots.training(record.history, "training")),
+        vectors=markup(contrast_plots.vectors(record.history, "vectors", "validation NDCG@10")),
     )
 
 
@@ -52,7 +49,3 @@ def headline(record: TwoTowerRecord) -> str:
         return f"The next item is among the first ten for {own:.1f} % of the users"
     best = max(record.floors, key=lambda row: row.test.ndcg_10.value)
     return f"HR@10 is {own:.1f} %; {best.name}, the best baseline, has {100 * best.test.hit_10.value:.1f} %"
-
-
-def _markup(drawing: str | None) -> Markup | None:
-    return Markup(drawing) if drawing is not None else None  # noqa: S704 - drawn by us, its texts are escaped

@@ -76,8 +76,8 @@ def adapt(options: AdaptOptions) -> AdaptResult:
         add_reference(situation, options.reference_data, options.time_budget, options.seed)
     processes.wait()  # for the plan, which the others read
     finished = _run(workspace, clock, situation, measured, plan, options)
-    if processes.world > 1 and plan.strategy in TRAINED:
-        reporter().say(f"Trained on {processes.world} processes.")
+    if plan.strategy in TRAINED:
+        processes.tell()
     chosen = _choose(finished, plan, options.strategy, situation, measured)
     winner = finished[chosen]
     if winner.outcome is None:

@@ -63,7 +63,7 @@ def save_pair(
             forward(encoder, read.encode(rows), dtype=torch.float32, device=torch.device("cpu")).features
             for encoder, read, rows in columns
         ]
-        save_vectors(vectors[0], folder, vectors[1])
+        save_vectors(folder, vectors[0], vectors[1])
         check_vectors(folder, captions, texts.max_length, files)
         own = whole is None or isinstance(whole, TowerPairModel)
         return finish(folder, record, render_clip_card(record, name, own_form=own))

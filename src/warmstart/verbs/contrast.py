@@ -75,12 +75,7 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
     if plan is not None:
         pairs = _mined(with_hard_negatives(pairs, backbone, plan, options.seed), len(pairs), plan.num_negatives)
     check_training(backbone, len(pairs), settings, processes.world)
-    processes.wait()
-    if processes.is_main:
-        fingerprints = {"data": task.card.fingerprint, "weights": backbone.card.digest}
-        workspace.begin(dataclasses.asdict(options) | {"processes": processes.world}, fingerprints)
-        clock.add(workspace.spent())
-    processes.wait()
+    begin(workspace, processes, clock, options, {"data": task.card.fingerprint, "weights": backbone.card.digest})
     score = Judge(questions(task.test), backbone.preprocessor)
     start = clock.spent()
     before = score(backbone.encoder)
@@ -98,8 +93,7 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
             reserve=reserve,
             progress=bar,
         )
-    if outcome.processes > 1:
-        reporter().say(f"Trained on {outcome.processes} processes.")
+    processes.tell()
     if processes.is_main:
         after = score(outcome.encoder)
         show_scores("After", after)
@@ -111,6 +105,20 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
         )
         _save(workspace, options, backbone, outcome, record, task)
     processes.wait()
+    return result_of(workspace)
+
+
+def begin(workspace: Workspace, processes: Processes, clock: Clock, options: Any, fingerprints: dict[str, str]) -> None:
+    """Make the run's folder, or take up an unfinished run: one process does, and the others wait for it."""
+    processes.wait()
+    if processes.is_main:
+        workspace.begin(dataclasses.asdict(options) | {"processes": processes.world}, fingerprints)
+        clock.add(workspace.spent())
+    processes.wait()
+
+
+def result_of(workspace: Workspace) -> ContrastResult:
+    """What a finished run tells, read from its folder."""
     folder = workspace.output
     record = ContrastRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
     return ContrastResult(str(folder), str(folder / "report.html"), record)

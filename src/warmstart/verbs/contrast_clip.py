@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from transformers import PreTrainedModel
 
 from warmstart.backbones.embed import best_device
@@ -38,9 +35,9 @@ from warmstart.core.errors import ModelError, SettingError
 from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.data.captions import Captioned, CaptionTask, load_captions, retrieval
+from warmstart.data.pictures import as_jpeg
 from warmstart.verbs.clip_saving import save_pair
-from warmstart.verbs.contrast import ContrastResult, contrast_record
-from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.contrast import ContrastResult, begin, contrast_record, result_of
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.vector_check import text_side
 from warmstart.verbs.workspace import Workspace
@@ -101,17 +98,9 @@ def contrast_clip(options: ContrastClipOptions) -> ContrastResult:
         settings = _at_temperature(settings, 1 / pair.backbones[0].logit_scale)
     check_sides(pair.vision, pair.text, learns_temperature=options.learn_temperature)
     check_training(pair.vision, pair.text, len(task.train), settings, processes.world)
-    processes.wait()
-    if processes.is_main:
-        workspace.begin(
-            dataclasses.asdict(options) | {"processes": processes.world},
-            {"data": task.card.fingerprint, **pair.digests()},
-        )
-        clock.add(workspace.spent())
-    processes.wait()
+    begin(workspace, processes, clock, options, {"data": task.card.fingerprint, **pair.digests()})
     outcome, scores, judge = _train(options, settings, task, pair, workspace.stage("training"), clock)
-    if outcome.processes > 1:
-        reporter().say(f"Trained on {outcome.processes} processes.")
+    processes.tell()
     if processes.is_main:
         vectors = judge.vectors(outcome.encoders[VISION], outcome.encoders[TEXT])
         after = (judge.text_to_image(*vectors), judge.image_to_text(*vectors))
@@ -124,9 +113,7 @@ def contrast_clip(options: ContrastClipOptions) -> ContrastResult:
         save_pair(workspace.staging(), name, pair.whole, sides, outcome, record, task.test)
         workspace.publish()
     processes.wait()
-    folder = workspace.output
-    record = ContrastRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
-    return ContrastResult(str(folder), str(folder / "report.html"), record)
+    return result_of(workspace)
 
 
 def _train(
@@ -306,15 +293,7 @@ def _examples(judge: Judge, vectors: tuple[np.ndarray, np.ndarray], test: Captio
     examples = []
     for text in chosen.tolist():
         places, rank = judge.found(*vectors, text, _FOUND)
-        thumbnails = tuple(_thumbnail(test.pictures[place]["image"]) for place in places)
+        thumbnails = tuple(as_jpeg(test.pictures[place]["image"], _THUMBNAIL) for place in places)
         right = tuple(place in asked.images_of[text] for place in places)
         examples.append(Example(asked.texts[text], rank, thumbnails, right))
     return tuple(examples)
-
-
-def _thumbnail(image: Image.Image) -> str:
-    small = image.convert("RGB")
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=70)
-    return base64.b64encode(out.getvalue()).decode()

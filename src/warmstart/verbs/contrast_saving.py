@@ -64,7 +64,7 @@ def save_sentences(
     try:
         save_encoder(folder, encoder, preprocessor)
         inputs = preprocessor.encode({"text": texts})
-        save_vectors(forward(encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features, folder)
+        save_vectors(folder, forward(encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features)
         check_vectors(folder, texts, preprocessor.max_length)
         return finish(folder, record, render_contrast_card(record, name))
     except OSError as error:

@@ -29,8 +29,7 @@ from warmstart.data.checks import describe
 from warmstart.data.decoded import DecodedImages, working_size
 from warmstart.data.images import Images, ImageTask, load_images
 from warmstart.train.knn import knn_predict
-from warmstart.verbs.contrast import ContrastResult, contrast_record, show_scores
-from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.contrast import ContrastResult, begin, contrast_record, result_of, show_scores
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.simclr_saving import save_images
 from warmstart.verbs.view_grid import view_grid
@@ -69,12 +68,7 @@ def contrast_simclr(options: ContrastSimclrOptions) -> ContrastResult:
     pretrained = not options.from_scratch
     settings = _fitting(settings, backbone)
     check_training(backbone, len(task.train), settings, processes.world, pretrained=pretrained)
-    processes.wait()
-    if processes.is_main:
-        fingerprints = {"data": task.card.fingerprint, "weights": backbone.card.digest}
-        workspace.begin(dataclasses.asdict(options) | {"processes": processes.world}, fingerprints)
-        clock.add(workspace.spent())
-    processes.wait()
+    begin(workspace, processes, clock, options, {"data": task.card.fingerprint, "weights": backbone.card.digest})
     train, validation, test = (
         _source(part, backbone, plan, options.seed, workspace.stage(f"{name}-images"))
         for name, part in (("train", task.train), ("validation", task.validation), ("test", task.test))
@@ -96,8 +90,7 @@ def contrast_simclr(options: ContrastSimclrOptions) -> ContrastResult:
             reserve=reserve,
             progress=bar,
         )
-    if outcome.processes > 1:
-        reporter().say(f"Trained on {outcome.processes} processes.")
+    processes.tell()
     if processes.is_main:
         after = score(outcome.encoder)
         show_scores("After", after)
@@ -111,9 +104,7 @@ def contrast_simclr(options: ContrastSimclrOptions) -> ContrastResult:
         )
         _save(workspace, options, trained, record, test)
     processes.wait()
-    folder = workspace.output
-    record = ContrastRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
-    return ContrastResult(str(folder), str(folder / "report.html"), record)
+    return result_of(workspace)
 
 
 def _settings(options: ContrastSimclrOptions) -> ContrastSettings:

@@ -18,7 +18,7 @@ from warmstart.backbones.embed import Progress, forward
 from warmstart.backbones.load import load_preprocessor
 from warmstart.backbones.text_inputs import Preprocessor
 from warmstart.core.errors import DataError, ResultError
-from warmstart.core.files import digest
+from warmstart.core.files import check_digests
 from warmstart.core.metrics import softmax
 from warmstart.core.option import verb
 from warmstart.core.options import PredictOptions
@@ -108,12 +108,7 @@ def load(result: str | Path) -> Result:
     record = read_record(folder)
     if record.verb != "adapt":
         raise ResultError(f"{folder} is a result of `{record.verb}`, which keeps no model; use one of `adapt`.")
-    for name, expected in record.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise ResultError(f"{folder} is not whole: {name} is missing. Run adapt again.")
-        if digest(path) != expected:
-            raise ResultError(f"{folder}: {name} is not the file that adapt wrote. Run adapt again.")
+    check_digests(folder, record.files)
     model = Classifier.from_pretrained(folder, dtype=torch.float32).eval()
     return Result(folder, record, model, load_preprocessor(folder, model.config))
 

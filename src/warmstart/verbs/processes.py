@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from warmstart.core.progress import reporter
+
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
@@ -33,6 +35,11 @@ class Processes:
         """Go on when every process has come this far."""
         if self.world > 1:
             self._state().wait_for_everyone()
+
+    def tell(self) -> None:
+        """Say how many processes trained, where there were several."""
+        if self.world > 1:
+            reporter().say(f"Trained on {self.world} processes.")
 
 
 def world_size() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,18 +56,15 @@ def check_round_trip(folder: Path, texts: list[list[str]] | None = None) -> floa
     Raises:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
-    return in_new_process("warmstart.verbs.round_trip", folder, (), texts, ("logits", "processor"), TOLERANCE)
+    return in_new_process("warmstart.verbs.round_trip", folder, texts, ("logits", "processor"), TOLERANCE)
 
 
-def in_new_process(
-    module: str, folder: Path, arguments: Sequence[str], given: object, words: tuple[str, str], tolerance: float
-) -> float:
+def in_new_process(module: str, folder: Path, given: object, words: tuple[str, str], tolerance: float) -> float:
     """Run a module that loads a folder and prints `{"difference": …}`.
 
     Args:
-        module: what is run with `python -m`, the folder its first argument.
+        module: what is run with `python -m`, the folder its argument.
         folder: what it loads.
-        arguments: further ones.
         given: what it reads, as JSON, from standard input.
         words: what is compared, and what besides the weights it depends on.
         tolerance: the largest difference that is let pass.
@@ -76,7 +72,7 @@ def in_new_process(
     Raises:
         RoundTripError: it does not load, or differs by more than the tolerance.
     """
-    command = [sys.executable, "-m", module, str(folder), *arguments]
+    command = [sys.executable, "-m", module, str(folder)]
     found = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False)
     if found.returncode != 0:
         reason = (found.stderr.strip().splitlines() or ["no message"])[-1]

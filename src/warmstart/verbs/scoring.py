@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
 from warmstart.core.metrics import fit_temperature, row_losses, softmax
 from warmstart.core.records import Mistake
+from warmstart.data.pictures import as_jpeg
 from warmstart.strategies.protocol import Rows
 
 _MISTAKES = 12
@@ -70,7 +68,7 @@ def confident_mistakes(
             Mistake(
                 row=int(row["row"]),
                 text=_text(row),
-                thumbnail=_thumbnail(row["image"]) if "image" in row else "",
+                thumbnail=as_jpeg(row["image"], _THUMBNAIL) if "image" in row else "",
                 label=names[int(labels[place])],
                 prediction=names[int(predicted[place])],
                 probability=float(probabilities[place, predicted[place]]),
@@ -83,11 +81,3 @@ def _text(row: dict[str, Any]) -> str:
     if "image" in row:
         return str(getattr(row["image"], "filename", "") or f"image {row['row']}").rpartition("/")[2]
     return f"{row['text']} ⏐ {row['text_pair']}" if "text_pair" in row else str(row["text"])
-
-
-def _thumbnail(image: Image.Image) -> str:
-    small = image.convert("RGB")
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from warmstart.backbones.load import POOLING_KEY, Backbone
 from warmstart.core.contrast import ContrastRecord
 from warmstart.core.errors import OutputError
 from warmstart.report.contrast import render_image_card
 from warmstart.verbs.contrast_saving import finish
-from warmstart.verbs.image_check import check_images
+from warmstart.verbs.vector_check import check_vectors, save_vectors, vectors_of
 
 
 def save_images(
@@ -36,7 +38,17 @@ def save_images(
     try:
         trunk.save_pretrained(folder)
         trained.preprocessor.save(folder)
-        check_images(folder, trained, images)
+        files = [_png(image) for image in images]
+        pictures = [Image.open(io.BytesIO(file)) for file in files]
+        save_vectors(folder, images=vectors_of(trained, {"image": pictures}))
+        check_vectors(folder, images=files)
         return finish(folder, record, render_image_card(record, name))
     except OSError as error:
         raise OutputError(f"The result could not be written to {folder}: {error.strerror or error}.") from error
+
+
+def _png(image: np.ndarray) -> bytes:
+    """A file of an image, (3, height, width), bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -32,7 +32,7 @@ def check_towers(folder: Path) -> float:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
     words = ("vectors", "content")
-    return in_new_process("warmstart.verbs.two_tower_check", folder, (), None, words, TOLERANCE)
+    return in_new_process("warmstart.verbs.two_tower_check", folder, None, words, TOLERANCE)
 
 
 def _queries(towers: TwoTowers) -> np.ndarray:

@@ -19,7 +19,7 @@ from warmstart.backbones.load import load_backbone
 from warmstart.contrastive.item_tower import Content, content_of
 from warmstart.contrastive.two_tower_model import TwoTower, TwoTowerConfig
 from warmstart.core.errors import DataError, ResultError, SettingError
-from warmstart.core.files import digest, write_text
+from warmstart.core.files import check_digests, write_text
 from warmstart.core.recommend import TwoTowerRecord
 from warmstart.core.record import Record
 from warmstart.data.features import FeaturePlan, apply_plan
@@ -182,11 +182,7 @@ def load_two_tower(result: str | Path) -> TwoTowers:
         record = TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{folder} is no result of contrast two-tower.") from error
-    for name, wanted in record.files.items():
-        if not (folder / name).is_file():
-            raise ResultError(f"{folder} is incomplete: {name} is missing.")
-        if digest(folder / name) != wanted:
-            raise ResultError(f"{folder / name} was altered after it was written.")
+    check_digests(folder, record.files)
     return read_folder(folder)
 
 

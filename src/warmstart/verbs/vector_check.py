@@ -22,20 +22,22 @@ from warmstart.verbs.round_trip import VERIFICATION, in_new_process
 TOLERANCE = 1e-4  # of the largest value, float32; other machines sum in another order
 
 
-def save_vectors(vectors: np.ndarray, folder: Path, images: np.ndarray | None = None) -> None:
-    """Keep the vectors of a few texts, (texts, width), and perhaps of a few images, (images, width)."""
-    kept = {"vectors": vectors} if images is None else {"vectors": vectors, "images": images}
+def save_vectors(folder: Path, texts: np.ndarray | None = None, images: np.ndarray | None = None) -> None:
+    """Keep the vectors of a few texts, (texts, width), of a few images, (images, width), or of both."""
+    kept = {name: values for name, values in (("vectors", texts), ("images", images)) if values is not None}
     tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in kept.items()}
     save_file(tensors, folder / VERIFICATION)
 
 
-def check_vectors(folder: Path, texts: list[str], max_length: int, images: Sequence[bytes] = ()) -> float:
+def check_vectors(
+    folder: Path, texts: Sequence[str] = (), max_length: int | None = None, images: Sequence[bytes] = ()
+) -> float:
     """Load the folder in a new process, by name as a user would, and compare.
 
     Args:
         folder: with the model and `save_vectors`' file.
         texts: what the vectors are of.
-        max_length: longest text, in tokens.
+        max_length: longest text, in tokens; None for what the model states.
         images: files of the images that vectors are kept of.
 
     Returns:
@@ -44,9 +46,14 @@ def check_vectors(folder: Path, texts: list[str], max_length: int, images: Seque
     Raises:
         RoundTripError: it does not load, or differs by more than `TOLERANCE`.
     """
-    given = {"texts": texts, "images": [base64.b64encode(content).decode() for content in images]}
-    words = ("vectors", "tokenizer or image processor" if images else "tokenizer")
-    return in_new_process("warmstart.verbs.vector_check", folder, (str(max_length),), given, words, TOLERANCE)
+    given = {
+        "texts": list(texts),
+        "max_length": max_length,
+        "images": [base64.b64encode(content).decode() for content in images],
+    }
+    read_by = [name for name, kept in (("tokenizer", texts), ("image processor", images)) if kept]
+    words = ("vectors", " or ".join(read_by))
+    return in_new_process("warmstart.verbs.vector_check", folder, given, words, TOLERANCE)
 
 
 def text_side(backbone: Backbone) -> Backbone:
@@ -59,18 +66,22 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     kept = {name: tensor.numpy() for name, tensor in load_file(folder / VERIFICATION).items()}
     given = json.loads(sys.stdin.read())
-    backbone = load_backbone(str(folder.absolute()), max_length=int(arguments[1]))
-    rows: list[tuple[str, Backbone, dict[str, Any]]] = [("vectors", text_side(backbone), {"text": given["texts"]})]
+    backbone = load_backbone(str(folder.absolute()), max_length=given["max_length"])
+    rows: list[tuple[str, Backbone, dict[str, Any]]] = []
+    if given["texts"]:
+        rows.append(("vectors", text_side(backbone), {"text": given["texts"]}))
     if given["images"]:
         files = [io.BytesIO(base64.b64decode(content)) for content in given["images"]]
         rows.append(("images", backbone, {"image": [Image.open(file) for file in files]}))
     differences = [
-        np.abs(_vectors(model, columns) - kept[name]).max() / np.abs(kept[name]).max() for name, model, columns in rows
+        np.abs(vectors_of(model, columns) - kept[name]).max() / np.abs(kept[name]).max()
+        for name, model, columns in rows
     ]
     sys.stdout.write(json.dumps({"difference": float(max(differences))}) + "\n")
 
 
-def _vectors(backbone: Backbone, columns: dict[str, Any]) -> np.ndarray:
+def vectors_of(backbone: Backbone, columns: dict[str, Any]) -> np.ndarray:
+    """Vectors of raw rows as they are compared: in float32, on the processor."""
     inputs = backbone.preprocessor.encode(columns)
     return forward(backbone.encoder, inputs, dtype=torch.float32, device=torch.device("cpu")).features
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 import torch
 from PIL import Image
 
 from warmstart.contrastive.view_rows import ViewSource
 from warmstart.contrastive.views import draw_views, make_views
+from warmstart.data.pictures import as_jpeg
 
 _IMAGES, _EPOCHS = 5, 3  # of each image, itself and the two views of so many epochs
 _SIDE, _GAP = 96, 4  # pixels
@@ -31,6 +29,4 @@ def view_grid(source: ViewSource) -> str:
         for y, image in enumerate(column):
             tile = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
             sheet.paste(tile.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), (x * step, y * step))
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return as_jpeg(sheet)
