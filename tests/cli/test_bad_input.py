@@ -104,6 +104,11 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], list[str]]] = {
         ["--learning-rate", "'automatic'", "at most 10", "auto"],
     ),
     "rate out of range": (lambda d: write(d, "x.csv", rows(20)), ["--learning-rate", "50"], ["--learning-rate", "50"]),
+    "template without a place": (
+        lambda d: write(d, "x.csv", rows(20)),
+        ["--template", "a photo of it"],
+        ["--template", "'a photo of it'", "{}"],
+    ),
     "negative budget": (lambda d: write(d, "x.csv", rows(20)), ["--time-budget", "-3"], ["--time-budget", "-3"]),
     "resume without a run": (lambda d: write(d, "x.csv", rows(20)), ["--resume"], ["resume"]),
     "resume and overwrite": (lambda d: write(d, "x.csv", rows(20)), ["--resume", "--overwrite"], ["--overwrite"]),

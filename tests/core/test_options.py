@@ -143,3 +143,13 @@ def test_every_verb_has_options():
 
 def test_flags():
     assert option.flag("time_budget") == "--time-budget"
+
+
+def test_templates_may_be_one_or_many():
+    assert call().templates == ()
+    assert call(template="a {}").templates == ("a {}",)
+    given = call(template=["a {}", "b {}", "a {}"])
+    assert (given.template, given.templates) == (("a {}", "b {}", "a {}"), ("a {}", "b {}"))
+    for wrong in ("none", "{} {}", "{0}", "{} {x}"):
+        with pytest.raises(SettingError, match="--template"):
+            call(template=("a {}", wrong))

@@ -232,18 +232,21 @@ def test_lora_merged_equals_its_adapter(name: str, tmp_path_factory) -> None:
         assert torch.allclose(found.model(**batch).logits, found.adapter.eval()(**batch).logits, atol=1e-4)
 
 
-def test_zero_shot_is_cosine_to_the_names(tmp_path: Path) -> None:
-    made = toy.context(task("bert"), tmp_path)
+@pytest.mark.parametrize("templates", [(), ("the {} of red",), ("w3 {}", "{} w4")])
+def test_zero_shot_is_cosine_to_the_names(templates: tuple[str, ...], tmp_path: Path) -> None:
+    made = toy.context(task("bert"), tmp_path, templates=templates)
     found = STRATEGY["zero_shot"](made)
     assert (found.trainable, found.history) == (0, ())
     assert not found.model.training
     embed = task("bert").backbone.embed_labels
     text = embed(["the w1 of red", "w5"])
-    named = torch.stack([embed([f"{n}", f"This is about {n}.", f"The topic is {n}."]).mean(0) for n in toy.LABELS])
+    used = templates if templates else ("{}", "This is about {}.", "The topic is {}.")
+    named = torch.stack([embed([sentence.format(n) for sentence in used]).mean(0) for n in toy.LABELS])
     named = named / named.norm(dim=1, keepdim=True)
     inputs = task("bert").backbone.preprocessor.encode({"text": ["the w1 of red", "w5"]})
     logits = found.model(**inputs.batch(range(2))).logits
     assert torch.allclose(logits, task("bert").backbone.logit_scale * text @ named.T, atol=1e-4)
+    assert found.settings == {"templates": list(used)}
 
 
 def test_zero_shot_refuses(tmp_path: Path) -> None:

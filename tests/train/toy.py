@@ -171,6 +171,7 @@ def settings(**changes: Any) -> Settings:
         "lora_dropout": 0.05,
         "target_modules": "all-linear",
         "report_to": (),
+        "templates": (),
     }
     return Settings(**{**values, **changes})
 

@@ -29,6 +29,7 @@ def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None
     def call(**values: Any) -> None:
         as_json, verbose = values.pop("json_"), values.pop("verbose")
         plain = {name: _plain(value) for name, value in values.items()}
+        options(**plain)  # its checks come before anything slow is imported
         run(plain, as_json, verbose)
 
     parameters.append(_flag("json_", JsonFlag))
@@ -65,9 +66,13 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
         info = typer.Option(f"--{name}/--no-{name}" if spec.default is True else f"--{name}", help=text)
     else:
         info = typer.Option(help=text)
-    default = inspect.Parameter.empty if is_required else [spec.default] if many else spec.default
+    default = inspect.Parameter.empty if is_required else _several(spec.default) if many else spec.default
     annotation = Annotated[hint, info]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _several(default: Any) -> list[Any]:
+    return list(default) if isinstance(default, tuple) else [default]
 
 
 def _plain(value: Any) -> Any:

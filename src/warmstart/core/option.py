@@ -177,6 +177,9 @@ def check_options(options: Any) -> None:
         if isinstance(value, Path):
             object.__setattr__(options, spec.name, str(value))
             continue
+        if isinstance(value, list):  # as good as a tuple
+            object.__setattr__(options, spec.name, tuple(value))
+            continue
         choices = spec.metadata.get("choices", ())
         if value is not None and choices and value not in choices:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be one of: {', '.join(choices)}.")

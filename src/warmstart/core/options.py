@@ -90,7 +90,35 @@ class LoraOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(LoraOptions):
+class ZeroShotOptions:
+    """How label names become sentences."""
+
+    template: str | tuple[str, ...] = option(
+        (),
+        "Sentence around a label's name for zero-shot, with {} for the name; more than one are averaged. Default: "
+        "three neutral ones. Say what your rows are, such as 'I bought {}.' or 'a satellite photo of {}.'.",
+        many=True,
+    )
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates, each once; none for the default ones."""
+        return tuple(dict.fromkeys((self.template,) if isinstance(self.template, str) else self.template))
+
+
+def check_templates(templates: tuple[str, ...]) -> None:
+    """Whether each says once where the name goes.
+
+    Raises:
+        SettingError: naming the one that does not.
+    """
+    for template in templates:
+        if template.count("{}") != 1 or template.count("{") != 1 or template.count("}") != 1:
+            raise SettingError(f"--template is {template!r}; it must have {{}} once, where the name of the label goes.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(LoraOptions, ZeroShotOptions):
     """How to train. What is not given is chosen by the plan."""
 
     learning_rate: float | str | None = option(
@@ -182,6 +210,7 @@ class AdaptOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions, 
 
     def __post_init__(self) -> None:
         check_options(self)
+        check_templates(self.templates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +222,7 @@ class CompareOptions(OutputOptions, ReferenceOptions, TrainOptions, ModelOptions
 
     def __post_init__(self) -> None:
         check_options(self)
+        check_templates(self.templates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,9 +262,8 @@ class AdviseOptions(TrainOptions, LoadOptions, DataOptions):
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str):
-            object.__setattr__(self, "model", tuple(self.model))  # a list is as good
         check_options(self)
+        check_templates(self.templates)
         if not self.models:
             raise SettingError("--model is empty; name at least one.")
         self.device_bytes()

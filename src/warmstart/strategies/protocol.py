@@ -69,6 +69,7 @@ class Settings:
     lora_dropout: float
     target_modules: str
     report_to: tuple[str, ...]
+    templates: tuple[str, ...]  # for zero-shot, with {} for the name; none for the modality's own
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,6 @@ class Context:
     clock: Clock
     reserve: float  # seconds to keep for what follows
     progress: Callable[[int, int, str], None] | None = None
-    templates: tuple[str, ...] = ()
     reference: Reference | None = None  # rows that have nothing to do with the task, seen by the original
 
     def class_weights(self) -> np.ndarray | None:

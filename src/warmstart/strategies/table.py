@@ -108,6 +108,7 @@ def settings_for(
         lora_dropout=options.lora_dropout,
         target_modules=options.target_modules,
         report_to=() if trackers == ["none"] else tuple(trackers),
+        templates=options.templates,
     )
 
 

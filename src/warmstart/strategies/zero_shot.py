@@ -26,7 +26,8 @@ def zero_shot(context: Context) -> Outcome:
     if not have_names(context.labels):
         raise StrategyNotPossibleError("zero_shot needs labels with names; these are bare numbers.")
     default = IMAGE_TEMPLATES if context.modality == "image" else TEXT_TEMPLATES
-    templates = context.templates if context.templates else default
+    chosen = context.settings.templates
+    templates = chosen if chosen else default
     weights = embed_names(embed, context.labels, templates)  # (labels, features)
     model = context.backbone.classifier(context.labels, context.modality)
     model.config.normalize = True

@@ -74,7 +74,7 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
     fingerprints = {"data": data.card.fingerprint, **text_model}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
-    with reporter().bar(f"Two towers, {data.card.counts['events']:,} events") as bar:
+    with reporter().bar(f"Two towers, {data.card.counts['learned']:,} events") as bar:
         outcome = train_two_tower(
             model,
             data.split.train,
@@ -211,14 +211,12 @@ def _advice(
 ) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     lines = []
-    best = max(rows, key=lambda row: row.test.ndcg_10.value, default=None)
-    if best is not None and scores.ndcg_10.low <= best.test.ndcg_10.value:
-        lines.append(
-            f"The towers do not clearly beat {best.name}: use it instead, or try more --num-train-epochs, another "
-            "--dropout, or more events."
-        )
     if outcome.note:
         lines.append(f"{outcome.note[:1].upper()}{outcome.note[1:]}; a larger --time-budget would let it finish.")
+    best = max(rows, key=lambda row: row.test.ndcg_10.value, default=None)
+    if best is not None and scores.ndcg_10.low <= best.test.ndcg_10.value:
+        more = "train to the end" if outcome.note else "try more --num-train-epochs, another --dropout, or more events"
+        lines.append(f"The towers do not clearly beat {best.name}: use it instead, or {more}.")
     course = [point.validation_score for point in outcome.history if point.validation_score is not None]
     if len(course) > 2 and not outcome.note and course[-1] > max(course[:-1]):
         lines.append("The validation score was still rising at the end: try more --num-train-epochs.")

@@ -45,9 +45,9 @@ def command_line(verb: str, options: Any) -> str:
         if spec.name in ("resume", "overwrite") or (spec.default is not dataclasses.MISSING and value == spec.default):
             continue
         name = ("--no-" if value is False else "--") + spec.name.replace("_", "-")
-        parts += (
-            [name]
-            if isinstance(value, bool)
-            else [name, shlex.quote(f"{value:g}" if isinstance(value, float) else str(value))]
-        )
+        if isinstance(value, bool):
+            parts.append(name)
+            continue
+        for single in value if isinstance(value, tuple) else (value,):
+            parts += [name, shlex.quote(f"{single:g}" if isinstance(single, float) else str(single))]
     return " ".join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from warmstart.backbones.groups import group_rows, layer_groups
 from warmstart.backbones.load import load_backbone
@@ -40,4 +40,5 @@ def groups(options: GroupsOptions) -> GroupTable:
     plan = RatePlan(learning_rate=options.learning_rate, layer_decay=options.layer_decay)
     trunk.requires_grad_(requires_grad=True)
     rows = group_rows(trunk, found, group_rates(found, plan), plan.weight_decay, plan.unfreezing.fractions(found))
-    return GroupTable(backbone.card, rows)
+    card = replace(backbone.card, parameters=sum(row.parameters for row in rows))  # of both towers, where there are two
+    return GroupTable(card, rows)

@@ -143,7 +143,7 @@ def _card(
         guessed=events.guessed,
         users=len(events.users),
         items=len(items.ids),
-        counts=events.counts,
+        counts=events.counts | {"learned": sum(len(history) for history in split.train)},
         item_source=items.source,
         item_columns=items.columns,
         item_counts=items.counts,
