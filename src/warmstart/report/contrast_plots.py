@@ -99,8 +99,10 @@ def _heights(axes: Axes, values: Sequence[float], panel: _Panel) -> None:
     low, high = min(values), max(values)
     missing = max(0.0, panel.span - (high - low)) / 2
     low, high = low - missing, high + missing
+    if panel.low is not None:
+        low = min(panel.low, low)
     room = 0.12 * (high - low) if high > low else 0.12 * abs(high) + 1e-6
-    axes.set_ylim(low - room if panel.low is None else min(panel.low, low), high + room)
+    axes.set_ylim(low if panel.low is not None else low - room, high + room)
 
 
 def _ends(axes: Axes, ends: Sequence[tuple[tuple[int, float], str]]) -> None:
