@@ -65,7 +65,8 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
         info = typer.Option(f"--{name}/--no-{name}" if spec.default is True else f"--{name}", help=text)
     else:
         info = typer.Option(help=text)
-    default = inspect.Parameter.empty if is_required else [spec.default] if many else spec.default
+    given = list(spec.default) if many and isinstance(spec.default, tuple) else [spec.default]
+    default = inspect.Parameter.empty if is_required else given if many else spec.default
     annotation = Annotated[hint, info]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

@@ -84,11 +84,16 @@ def read_sealed(path: Path) -> dict[str, Any]:
 def settle(folder: Path) -> None:
     """Bring a folder, its files and all below to the disk, so that a power cut after this loses nothing of it."""
     for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _seal(values: Mapping[str, Any]) -> str:

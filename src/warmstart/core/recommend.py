@@ -5,22 +5,13 @@ Like `records.py`: plain values only, with JSON both ways.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from warmstart.core.contrast import Alarm, ContrastPoint
 from warmstart.core.records import GroupRow, Interval, Record
 
-_IDENTITY = (
-    "config.json",
-    "content.safetensors",
-    "features.json",
-    "ids.json",
-    "items.safetensors",
-    "model.safetensors",
-)
+_IDENTITY = ("config.json", "ids.json", "items.safetensors", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -118,14 +109,9 @@ class TwoTowerRecord(Record):
     advice: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
 
-    @property
-    def fingerprint(self) -> str:
-        """What tells these towers from all others: the digest of model, ids, content and item vectors.
+    def identity(self) -> dict[str, str]:
+        """Files that tell these towers from all others → sha256: model, ids and item vectors.
 
-        Whatever is made for towers (an index, a ranker) notes it. Histories and the report are not part of it.
-
-        Raises:
-            KeyError: the record was not saved, and knows no digests.
+        Whatever is made for towers notes them. Histories and the report are not among them.
         """
-        parts = {name: self.files[name] for name in _IDENTITY}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return {name: self.files[name] for name in _IDENTITY if name in self.files}

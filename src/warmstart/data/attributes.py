@@ -36,10 +36,8 @@ def attribute_columns(frame: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def save_attributes(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write columns as Parquet."""
-    arrays = {
-        name: pa.array(values if values.dtype.kind == "f" else _lists(values)) for name, values in columns.items()
-    }
+    """Write columns as Parquet: numbers, texts, and tuples of words as lists."""
+    arrays = {name: _arrow(values) for name, values in columns.items()}
     pq.write_table(pa.table(arrays), path)
 
 
@@ -86,11 +84,15 @@ def _column(values: list[object]) -> np.ndarray | None:
     return words_array([tuple(split_values(value)) for value in values])
 
 
-def _lists(values: np.ndarray) -> list[list[str]]:
-    return [list(words) for words in values]
+def _arrow(values: np.ndarray) -> pa.Array:
+    if values.dtype.kind != "O":
+        return pa.array(values)
+    return pa.array([list(words) for words in values], pa.list_(pa.string()))
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_floating(column.type):
         return np.asarray(column.to_numpy(), dtype=np.float64)
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=str)
     return words_array([tuple(words) for words in column.to_pylist()])

@@ -67,7 +67,7 @@ def index_build(options: IndexBuildOptions) -> IndexBuildResult:
         machine=facts.machine(torch.device("cpu")),
         command=facts.command_line("index build", options),
     )
-    workspace.begin(dataclasses.asdict(options), {"vectors": items.card.digest, "towers": items.card.towers})
+    workspace.begin(dataclasses.asdict(options), {"vectors": items.card.digest} | items.card.towers)
     try:
         staged = workspace.staging()
         write_index(index, staged)

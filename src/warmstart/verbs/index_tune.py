@@ -73,7 +73,7 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
     items, queries, source = _read(options)
     fingerprints = {
         "vectors": items.card.digest,
-        "towers": items.card.towers,
+        **items.card.towers,
         "ids": _digest(options.ids),
         "queries": _digest(options.queries),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from warmstart.core.errors import DataError
 from warmstart.core.index import VectorsCard
 from warmstart.verbs.index_input import Items
-from warmstart.verbs.two_tower_folder import VECTORS, TwoTowers, load_two_tower, towers_record
+from warmstart.verbs.two_tower_folder import VECTORS, TwoTowers, load_two_tower, read_record
 
 
 def read_towers(folder: str) -> tuple[TwoTowers, Items]:
@@ -19,9 +19,9 @@ def read_towers(folder: str) -> tuple[TwoTowers, Items]:
         ResultError: the folder is no result of contrast two-tower, or was altered.
     """
     towers = load_two_tower(folder)
-    record = towers_record(Path(folder).expanduser())
+    record = read_record(Path(folder).expanduser())
     vectors = towers.vectors.numpy()
-    card = VectorsCard(folder, *vectors.shape, True, record.files[VECTORS], record.fingerprint)
+    card = VectorsCard(folder, *vectors.shape, True, record.files[VECTORS], record.identity())
     return towers, Items(np.arange(len(vectors)), vectors, card)
 
 

@@ -182,11 +182,11 @@ def load_two_tower(result: str | Path) -> TwoTowers:
         ResultError: the folder is none, is incomplete, or was altered.
     """
     folder = Path(result).expanduser()
-    check_digests(folder, towers_record(folder).files)
+    check_digests(folder, read_record(folder).files)
     return read_folder(folder)
 
 
-def towers_record(folder: Path) -> TwoTowerRecord:
+def read_record(folder: Path) -> TwoTowerRecord:
     """The record of a result of `contrast two-tower`.
 
     Raises:
