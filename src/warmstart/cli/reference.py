@@ -157,7 +157,7 @@ def _type(spec: dataclasses.Field[Any], hint: Any) -> str:
 def _default(spec: dataclasses.Field[Any]) -> str:
     if spec.default is dataclasses.MISSING:
         return "required"
-    if spec.default is None:
+    if spec.default is None or spec.default == ():
         return "–"
     if isinstance(spec.default, bool):
         return "on" if spec.default else "off"

@@ -24,8 +24,8 @@ def show_index_publish(result: PublishResult, verbose: bool) -> None:
     made = result.manifest
     ranker = "with a ranker" if made.ranker else "without a ranker"
     output.print(
-        f"{made.vectors:,} of {made.items:,} items, {made.users:,} users, {ranker}; the index finds {made.recall:.1%} of "
-        f"the {made.settings.retrieve:,} nearest"
+        f"{made.vectors:,} of {made.items:,} items, {made.users:,} users, {ranker}; the index finds "
+        f"{made.recall:.1%} of the {made.settings.retrieve:,} nearest"
     )
     output.print(f"Version {result.version} serves from {escape(result.serving)}{_back(result.before)}")
 

@@ -52,10 +52,10 @@ class RecommendOptions:
 
     source: str = required("Folder that index publish published to, or one bundle in it.", argument=True)
     user: str | None = option(None, "User of the events that the towers were trained on.")
-    history: tuple[str, ...] = option(
+    history: str | tuple[str, ...] = option(
         (),
-        "What somebody took, oldest first: titles or ids, separated by commas; titles may have commas. May be given more "
-        "than once; @FILE reads one item a line. With --user, it is read in place of the user's own.",
+        "What somebody took, oldest first: titles or ids, separated by commas; titles may have commas. May be given "
+        "more than once; @FILE reads one item a line. With --user, it is read in place of the user's own.",
         many=True,
     )
     users: str | None = option(None, "For many users: a table with a column of users, or all. Needs --output.")
@@ -65,14 +65,14 @@ class RecommendOptions:
     drop_invalid: bool = option(False, "Leave out rows of --users that name nobody who is known; they are counted.")
     k: int = option(10, "How many items.")
     retrieve: int | None = option(None, "Items that the index gives to choose from. Default: as published.")
-    where: tuple[str, ...] = option(
+    where: str | tuple[str, ...] = option(
         (),
-        'Only items that meet a condition: "genre=Drama", "year>=1990", "genre=Drama|Comedy" for either; given more than '
-        "once, all of them.",
+        'Only items that meet a condition: "genre=Drama", "year>=1990", "genre=Drama|Comedy" for either; given more '
+        "than once, all of them.",
         many=True,
     )
-    only: tuple[str, ...] = option((), "Only these items; written as in --history.", many=True)
-    exclude: tuple[str, ...] = option((), "Not these items; written as in --history.", many=True)
+    only: str | tuple[str, ...] = option((), "Only these items; written as in --history.", many=True)
+    exclude: str | tuple[str, ...] = option((), "Not these items; written as in --history.", many=True)
     include_seen: bool = option(False, "Also recommend what the user took already.")
     min_score: float | None = option(None, "Least cosine with the user. Default: as published.")
     diversity: float | None = option(
@@ -82,11 +82,8 @@ class RecommendOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        for name in ("history", "where", "only", "exclude"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, (getattr(self, name),))
-        if isinstance(self.user, int):
-            object.__setattr__(self, "user", str(self.user))
+        if self.user is not None:
+            object.__setattr__(self, "user", str(self.user))  # 42 in Python
         if self.users is not None:
             if self.user is not None or self.history:
                 raise SettingError("--users is for many; give it without --user and --history.")

@@ -1,8 +1,8 @@
 """A bundle: towers, index, item table and perhaps a ranker in one folder, which belong together or are refused.
 
-Digests tell whether a byte was changed. Whether parts belong together is told by the digests of the towers' files, which
-every index and ranker noted when it was made. How a bundle becomes the one that serves is `versions`' business, what it answers
-`pipeline`'s.
+Digests tell whether a byte was changed. Whether parts belong together is told by the digests of the towers' files,
+which every index and ranker noted when it was made. How a bundle becomes the one that serves is `versions`' business,
+what it answers `pipeline`'s.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ def mmr(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Choose k candidates one after another.
 
-    The next one has the largest (1 − d) r − d s: r is its relevance, scaled to 0 … 1 over the candidates, since a ranker's
-    scores may have any scale; s is its largest cosine with those already chosen (0 for the first). With d = 0 this is
-    the order of relevance. Of equal ones the earlier candidate comes first.
+    The next one has the largest (1 − d) r − d s: r is its relevance, scaled to 0 … 1 over the candidates, since scores
+    of a ranker may have any scale; s is its largest cosine with those already chosen (0 for the first). With d = 0 this
+    is the order of relevance. Of equal ones the earlier candidate comes first.
 
     Args:
         relevance: (candidates,), higher is better.

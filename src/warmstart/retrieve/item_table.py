@@ -37,8 +37,8 @@ class ItemTable:
     def matching(self, conditions: Sequence[str]) -> np.ndarray:
         """Numbers of the items that meet every condition, ascending.
 
-        A condition is a column, a comparison (=, !=, <, <=, >, >=) and a value; of a column with several words in a cell,
-        one of them must be equal. Several values between | mean any of them.
+        A condition is a column, a comparison (=, !=, <, <=, >, >=) and a value; of a column with several words in a
+        cell, one of them must be equal. Several values between | mean any of them.
 
         Raises:
             SettingError: a condition cannot be read, or names a column or a word that is not there.
@@ -99,7 +99,7 @@ def load_items(path: Path) -> ItemTable:
 
 def _known(word: str, column: str, values: np.ndarray) -> str:
     """The word as the column spells it."""
-    words = {one for row in values for one in row}
+    words: set[str] = {one for row in values for one in row}
     if word in words:
         return word
     same = [one for one in words if one.casefold() == word.casefold()]
@@ -113,5 +113,5 @@ def _some(names: Sequence[str] | dict[str, np.ndarray], like: str) -> str:
     every = list(names)
     if len(every) > _SHOWN:
         close = difflib.get_close_matches(like, every, n=5, cutoff=0.5)
-        every = [*dict.fromkeys([*close, *every])][:_SHOWN] + ["…"]
+        every = [*list(dict.fromkeys([*close, *every]))[:_SHOWN], "…"]
     return ", ".join(every)

@@ -1,6 +1,7 @@
 """From a history to the items that are shown: encode, search with filters, rank, diversify.
 
-Items and users are numbers here. Who encodes, who searches and who ranks is handed in; names are `item_names`' business.
+Items and users are numbers here. Who encodes, who searches and who ranks is handed in; names are the business of
+`item_names`.
 """
 
 from __future__ import annotations

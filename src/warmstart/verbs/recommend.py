@@ -59,9 +59,9 @@ def recommend(options: RecommendOptions) -> RecommendResult:
     wanted = Wanted(
         k=options.k,
         retrieve=options.retrieve,
-        where=options.where,
-        only=options.only,
-        exclude=options.exclude,
+        where=_several(options.where),
+        only=_several(options.only),
+        exclude=_several(options.exclude),
         include_seen=options.include_seen,
         min_score=options.min_score,
         diversity=options.diversity,
@@ -71,8 +71,12 @@ def recommend(options: RecommendOptions) -> RecommendResult:
         return _for_many(recommender, wanted, options)
     history = None
     if options.history:
-        history = [item for text in options.history for item in recommender.read(text, "--history")]
+        history = [item for text in _several(options.history) for item in recommender.read(text, "--history")]
     return RecommendResult(str(recommender.folder), recommender.answer(options.user, history, wanted))
+
+
+def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 def _for_many(recommender: Recommender, wanted: Wanted, options: RecommendOptions) -> RecommendResult:

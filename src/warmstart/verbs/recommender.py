@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from warmstart.core.errors import DataError, ResultError, SettingError
-from warmstart.core.serving import BundleManifest, RecommendedItem, Recommendations
+from warmstart.core.serving import BundleManifest, Recommendations, RecommendedItem
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.folder import read_index
 from warmstart.retrieve.bundle import INDEX, ITEMS, MANIFEST, RANKER, TOWERS, check_bundle
@@ -142,8 +142,8 @@ class Recommender:
     def _encode(self, histories: Sequence[np.ndarray], users: np.ndarray) -> np.ndarray:
         found = np.zeros((len(histories), self.towers.model.shape.dim), dtype=np.float32)
         for known in (True, False):
-            rows = np.flatnonzero((users >= 0) == known)
-            if len(rows):
+            rows = np.flatnonzero((users >= 0) == known).tolist()
+            if rows:
                 vectors = self.towers.vectors
                 some = [histories[row] for row in rows]
                 found[rows] = self.towers.model.encode(vectors, some, users[rows] if known else None).numpy()

@@ -21,7 +21,7 @@ def read_towers(folder: str) -> tuple[TwoTowers, Items]:
     towers = load_two_tower(folder)
     record = read_record(Path(folder).expanduser())
     vectors = towers.vectors.numpy()
-    card = VectorsCard(folder, *vectors.shape, True, record.files[VECTORS], record.identity())
+    card = VectorsCard(folder, len(vectors), vectors.shape[1], True, record.files[VECTORS], record.identity())
     return towers, Items(np.arange(len(vectors)), vectors, card)
 
 
