@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from warmstart.core.errors import DataError, SettingError
 
 _TAIL = re.compile(r"\s*\([^()]*\)\s*$")  # "(1995)"
+_ARTICLE = re.compile(r"(.*), (the|an?)")  # "usual suspects, the"
 _SHOWN = 5  # suggestions, and namesakes in a message
 _LONGEST = 12  # pieces between commas that one title may have
 
@@ -18,7 +19,8 @@ class ItemNames:
     """Names of items.
 
     A text is compared as it is written, then without regard to case and spaces, then without what stands in brackets at
-    the end of a title, as long as one item only is meant. `id:` and `title:` before it say which of both it is.
+    the end of a title ("the usual suspects" is "Usual Suspects, The (1995)"), as long as one item only is meant. `id:`
+    and `title:` before it say which of both it is.
 
     Args:
         ids: (items,).
@@ -34,7 +36,10 @@ class ItemNames:
         for number, title in enumerate(titles):
             self._exact[title.strip()].append(number)
             self._loose[_plain(title)].append(number)
-            self._short[_plain(_TAIL.sub("", title))].append(number)
+            short = _plain(_TAIL.sub("", title))
+            self._short[short].append(number)
+            if _ARTICLE.fullmatch(short):
+                self._short[_ARTICLE.sub(r"\2 \1", short)].append(number)
 
     def read(self, text: str, option: str) -> list[int]:
         """The items that a text names, separated by commas.
@@ -111,7 +116,7 @@ class ItemNames:
     def _unknown(self, text: str, option: str) -> DataError:
         """The error for a text; what follows a comma may or may not belong to it."""
         pieces = text.split(",")
-        asked = list(dict.fromkeys([",".join(pieces[:count]).strip() for count in (1, 2)]))
+        asked = [",".join(pieces[:count]).strip() for count in (1, 2)]
         scored: dict[int, float] = {}
         for ask in map(_plain, asked):
             for key, numbers in self._short.items():
@@ -121,8 +126,7 @@ class ItemNames:
                         scored[number] = max(scored.get(number, 0.0), likeness)
         best = sorted(scored, key=lambda number: (-scored[number], number))[:_SHOWN]
         remedy = "Did you mean " + ", ".join(f"{self._titles[number]!r}" for number in best) + "?" if best else ""
-        said = asked[0] if len(asked) == 1 else f"{asked[0]}"
-        return DataError(f"{option}: there is no item {said!r} among the {len(self._ids):,}", remedy=remedy)
+        return DataError(f"{option}: there is no item {asked[0]!r} among the {len(self._ids):,}", remedy=remedy)
 
 
 def _plain(text: str) -> str:
