@@ -17,7 +17,11 @@ class IndexPublishOptions:
     ranker: str | None = option(None, "Ranker trained for these towers.")
     to: str = required("Folder that serves; the bundle becomes its next version, and then its current one.")
     keep: int = option(3, "Versions to keep: the current one, and those that were current before it.")
-    retrieve: int = option(100, "Items that the index gives, for a ranker or for diversity to choose from.")
+    retrieve: int | None = option(
+        None,
+        "Items that the index gives, for a ranker or for diversity to choose from. Default: as many as the ranker "
+        "learned to order, else 100.",
+    )
     min_score: float | None = option(None, "Cosine with the user below which an item is not recommended.")
     diversity: float = option(0.0, "Weight of being unlike the items before it, 0 to 1.")
 
@@ -85,11 +89,11 @@ class RecommendOptions:
         if self.user is not None:
             object.__setattr__(self, "user", str(self.user))  # 42 in Python
         if self.users is not None:
-            if self.user is not None or self.history:
+            if self.user is not None or self.history != ():
                 raise SettingError("--users is for many; give it without --user and --history.")
             if self.output is None:
                 raise SettingError("--users needs --output, a file to write to.")
-        elif self.user is None and not self.history:
+        elif self.user is None and self.history == ():
             raise SettingError("Give --user, --history, or --users with --output.")
         elif self.output is not None:
             raise SettingError("--output goes with --users; for one answer as JSON there is --json.")

@@ -54,7 +54,7 @@ def check_belongs(folder: Path, name: str, towers: Mapping[str, str]) -> None:
     """
     record = part_record(folder, name)
     noted = record.get("towers") or record.get("data", {}).get("towers")
-    if not noted or not isinstance(noted, dict):
+    if not noted or not isinstance(noted, dict) or not all(isinstance(digest, str) for digest in noted.values()):
         raise ResultError(f"{folder} is no {name} of towers: make it with --towers.")
     if any(towers.get(file) != digest for file, digest in noted.items()):
         raise ResultError(f"{folder} is the {name} of other towers (or of these before they were trained again).")

@@ -25,6 +25,7 @@ from warmstart.verbs.towers_input import asked
 from warmstart.verbs.two_tower_folder import TwoTowers, load_two_tower, read_record
 
 _QUERIES = 200  # users whose answers are compared with the exact ones
+_USUAL = 100  # items that the index gives
 _POOR = 0.9  # recall below which it is said
 
 
@@ -60,7 +61,7 @@ def index_publish(options: IndexPublishOptions) -> PublishResult:
     manifest = _manifest(towers, parts, table, options)
     if manifest.recall < _POOR:
         reporter().warn(
-            f"The index finds {manifest.recall:.0%} of the {options.retrieve:,} nearest items: `index tune` makes one "
+            f"The index finds {manifest.recall:.0%} of the {manifest.settings.retrieve:,} nearest items: `index tune` makes one "
             "that finds more."
         )
 
@@ -114,7 +115,8 @@ def _manifest(
     if not len(numbers):
         raise ResultError(f"The index in {parts[bundle.INDEX]} is empty.")
     vectors = towers.vectors.numpy()[numbers]
-    answer = ExactAnswer(asked(towers, _QUERIES, 0), numbers, vectors, options.retrieve)
+    retrieve = _retrieve(parts) if options.retrieve is None else options.retrieve
+    answer = ExactAnswer(asked(towers, _QUERIES, 0), numbers, vectors, retrieve)
     return BundleManifest(
         format=bundle.FORMAT,
         created=facts.now(),
@@ -123,6 +125,14 @@ def _manifest(
         users=len(towers.users),
         ranker=bundle.RANKER in parts,
         recall=float(np.mean(answer.recall(index))),
-        settings=ServingSettings(options.retrieve, options.min_score, options.diversity),
+        settings=ServingSettings(retrieve, options.min_score, options.diversity),
         versions=versions(),
     )
+
+
+def _retrieve(parts: dict[str, Path]) -> int:
+    """As many items as the ranker learned to order, else the usual number."""
+    if bundle.RANKER not in parts:
+        return _USUAL
+    settings = bundle.part_record(parts[bundle.RANKER], bundle.RANKER).get("settings", {})
+    return int(settings.get("candidates", _USUAL))

@@ -70,7 +70,7 @@ def recommend(options: RecommendOptions) -> RecommendResult:
     if options.users is not None:
         return _for_many(recommender, wanted, options)
     history = None
-    if options.history:
+    if options.history != ():
         history = [item for text in _several(options.history) for item in recommender.read(text, "--history")]
     return RecommendResult(str(recommender.folder), recommender.answer(options.user, history, wanted))
 
