@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from warmstart.verbs.index_add import index_add as index_add
     from warmstart.verbs.index_build import index_build as index_build
     from warmstart.verbs.index_delete import index_delete as index_delete
+    from warmstart.verbs.index_publish import index_publish as index_publish
+    from warmstart.verbs.index_rollback import index_rollback as index_rollback
     from warmstart.verbs.index_search import index_search as index_search
     from warmstart.verbs.index_tune import index_tune as index_tune
+    from warmstart.verbs.index_versions import index_versions as index_versions
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
+    from warmstart.verbs.recommend import recommend as recommend
+    from warmstart.verbs.recommender import load_recommender as load_recommender
     from warmstart.verbs.sample import sample as sample
     from warmstart.verbs.scorecard import scorecard as scorecard
     from warmstart.verbs.two_tower_folder import load_two_tower as load_two_tower
@@ -45,11 +50,16 @@ _HOMES = {
     "index_add": "warmstart.verbs.index_add",
     "index_build": "warmstart.verbs.index_build",
     "index_delete": "warmstart.verbs.index_delete",
+    "index_publish": "warmstart.verbs.index_publish",
+    "index_rollback": "warmstart.verbs.index_rollback",
     "index_search": "warmstart.verbs.index_search",
     "index_tune": "warmstart.verbs.index_tune",
+    "index_versions": "warmstart.verbs.index_versions",
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",
+    "recommend": "warmstart.verbs.recommend",
+    "load_recommender": "warmstart.verbs.recommender",
     "sample": "warmstart.verbs.sample",
     "scorecard": "warmstart.verbs.scorecard",
     "load_two_tower": "warmstart.verbs.two_tower_folder",

@@ -16,6 +16,7 @@ from warmstart.cli.commands import command
 from warmstart.core import contrast_options as c
 from warmstart.core import index_options as i
 from warmstart.core import options as o
+from warmstart.core import serving_options as s
 from warmstart.core.errors import SettingError, WarmstartError
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 something in the call, the data or the machine must change, 130 interrupted."
@@ -118,6 +119,9 @@ _INDEX: tuple[tuple[str, type[Any], str], ...] = (
     ("search", i.IndexSearchOptions, "Write the nearest vectors of each query to a file."),
     ("add", i.IndexAddOptions, "Add vectors to an index, or replace some."),
     ("delete", i.IndexDeleteOptions, "Delete vectors from an index."),
+    ("publish", s.IndexPublishOptions, "Make towers, their index and a ranker the bundle that serves, in one step."),
+    ("rollback", s.IndexRollbackOptions, "Make an earlier version of a bundle serve again."),
+    ("versions", s.IndexVersionsOptions, "List the versions of a bundle."),
 )
 _index = typer.Typer(
     no_args_is_help=True,
@@ -127,6 +131,14 @@ _index = typer.Typer(
 for _name, _options, _text in _INDEX:
     _index.command(_name)(command(_options, _runner(f"warmstart.verbs.index_{_name}", f"index_{_name}"), _text))
 app.add_typer(_index, name="index")
+
+app.command("recommend")(
+    command(
+        s.RecommendOptions,
+        _runner("warmstart.verbs.recommend", "recommend"),
+        "Recommend items to a user, to somebody new, or to many users, from a published bundle.",
+    )
+)
 
 
 def _version(value: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from warmstart.cli.main import app
-from warmstart.core import contrast_options, index_options, options
+from warmstart.core import contrast_options, index_options, options, serving_options
 from warmstart.core.option import flag
 
 _INTRODUCTION = """\
@@ -35,6 +35,7 @@ arguments are the options, with underscores for dashes.
 - `warmstart --version` shows the version, `warmstart COMMAND --help` a command's options.
 """
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
+_ROOMS = (options, contrast_options, index_options, serving_options)
 _HEADINGS = {
     "DataOptions": "Data",
     "PairDataOptions": "Data",
@@ -99,8 +100,8 @@ def _contents(names: list[str]) -> str:
 
 def _command(name: str, command: Any) -> str:
     """One command: what it does, how it is called, and its options by theme."""
-    room = {"contrast": contrast_options, "index": index_options}.get(name.split()[0], options)
-    kind = getattr(room, f"{name.title().replace(' ', '').replace('-', '')}Options")
+    title = f"{name.title().replace(' ', '').replace('-', '')}Options"
+    kind = next(getattr(room, title) for room in _ROOMS if hasattr(room, title))
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]
     arguments = [spec.name.upper() for spec in needed if spec.metadata.get("argument")]

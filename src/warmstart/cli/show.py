@@ -13,6 +13,10 @@ from warmstart.cli.show_index import show_index_build as show_index_build
 from warmstart.cli.show_index import show_index_delete as show_index_delete
 from warmstart.cli.show_index import show_index_search as show_index_search
 from warmstart.cli.show_index import show_index_tune as show_index_tune
+from warmstart.cli.show_serving import show_index_publish as show_index_publish
+from warmstart.cli.show_serving import show_index_rollback as show_index_rollback
+from warmstart.cli.show_serving import show_index_versions as show_index_versions
+from warmstart.cli.show_serving import show_recommend as show_recommend
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
 from warmstart.report.contrast import at_five, knn_line, score_rows

@@ -1,11 +1,13 @@
-"""Writing files whole, and their digests."""
+"""Writing files whole, their digests, and manifests that state their own."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from warmstart.core.errors import ResultError
 
@@ -56,3 +58,43 @@ def digest(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a manifest as JSON together with the digest of what it says."""
+    write_text(path, json.dumps({**values, "digest": _seal(values)}, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote, without the digest.
+
+    Raises:
+        ResultError: it is damaged, or says something else than when it was written.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        seal = values.pop("digest")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ResultError(f"{path} is damaged or was altered.") from error
+    if seal != _seal(values):
+        raise ResultError(f"{path} was altered: its digest is not the one that it states.")
+    return values
+
+
+def settle(folder: Path) -> None:
+    """Bring a folder, its files and all below to the disk, so that a power cut after this loses nothing of it."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -98,6 +98,7 @@ class VectorsCard(Record):
     width: int
     unit_length: bool  # all of them; an inner product is then a cosine
     digest: str
+    towers: dict[str, str] = field(default_factory=dict)  # of items of towers: file of theirs → sha256
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from warmstart.core.errors import SettingError
 from warmstart.core.index import KINDS
 from warmstart.core.option import check_options, option, required
 from warmstart.core.options import OutputOptions
@@ -13,12 +14,24 @@ from warmstart.core.options import OutputOptions
 class VectorOptions:
     """Which vectors go into an index."""
 
-    vectors: str = required("Vectors: .npy, .safetensors, or .parquet with a column of lists or number columns.")
+    vectors: str | None = option(
+        None, "Vectors: .npy, .safetensors, or .parquet with a column of lists or number columns."
+    )
+    towers: str | None = option(
+        None, "Result of contrast two-tower, instead of --vectors: its items, by their numbers, asked for by its users."
+    )
     ids: str | None = option(
         None,
         "Their ids, whole numbers: .npy, .txt (one per line), or a table with a column `id`. Default: the column `id` "
         "of a Parquet file of vectors, else the row, from 0.",
     )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if (self.vectors is None) == (self.towers is None):
+            raise SettingError("Give either --vectors or --towers.")
+        if self.towers is not None and self.ids is not None:
+            raise SettingError("--ids goes with --vectors; items of --towers have numbers of their own.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,27 +57,27 @@ class IndexBuildOptions(EffortOptions, VectorOptions):
     ef_construction: int | None = option(None, "Candidates looked at when a vector is linked (hnsw…). Default: 40.")
     seed: int = option(42, "Seed of the sample that the index is trained on.")
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTuneOptions(OutputOptions, VectorOptions):
     """Options of `index tune`."""
 
     queries: str | None = option(
-        None, "Queries to measure with, like --vectors, 200 or more. Default: vectors that are held out meanwhile."
+        None,
+        "Queries to measure with, like --vectors, 200 or more. Default: vectors that are held out meanwhile; of "
+        "--towers, what its users' histories ask for.",
     )
     recall: float = option(0.95, "Share of the --at nearest that must be found.")
     at: int = option(100, "How many nearest.")
     p99_ms: float = option(10.0, "Milliseconds within which 99 of 100 single queries must be answered, on one thread.")
     kinds: str = option("all", f"Kinds to try, comma-separated: {', '.join(KINDS)}; or all.")
-    holdout: int = option(1000, "Vectors held out as queries where --queries is not given; at most a tenth of all.")
+    holdout: int = option(
+        1000,
+        "Vectors held out as queries where --queries is not given, at most a tenth of all; of --towers, how many "
+        "histories ask.",
+    )
     seed: int = option(42, "Seed of the draw, of the samples that indexes are trained on, and of the intervals.")
     time_budget: float | None = option(None, "Seconds for the whole run; what does not fit is not tried.")
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)

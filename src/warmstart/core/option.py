@@ -137,6 +137,9 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "nprobe": (0, float("inf"), "at least 1"),
     "ef_search": (0, float("inf"), "at least 1"),
     "k_factor": (0.999999, float("inf"), "at least 1"),
+    "retrieve": (0, float("inf"), "at least 1"),
+    "keep": (1, float("inf"), "at least 2: one to go back to"),
+    "min_score": (-1.0000001, 1, "from -1 to 1"),
 }
 _FROM_ZERO: dict[str, tuple[float, str]] = {
     "weight_decay": (float("inf"), "0 or more"),
@@ -157,6 +160,7 @@ _FROM_ZERO: dict[str, tuple[float, str]] = {
     "lora_dropout": (1.0, "at least 0 and below 1"),
     "dropout": (1.0, "at least 0 and below 1"),
     "id_dropout": (1.0, "at least 0 and below 1"),
+    "diversity": (1.0000001, "from 0 to 1"),
     "seed": (2**32, "at least 0 and below 2**32"),
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 from warmstart.core.contrast import Alarm, ContrastPoint
 from warmstart.core.records import GroupRow, Interval, Record
 
+_IDENTITY = ("config.json", "ids.json", "items.safetensors", "model.safetensors")
+
 
 @dataclass(frozen=True)
 class InteractionsCard(Record):
@@ -106,3 +108,10 @@ class TwoTowerRecord(Record):
     text_model: dict[str, str] = field(default_factory=dict)  # name and digest of the frozen encoder of texts
     advice: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
+
+    def identity(self) -> dict[str, str]:
+        """Files that tell these towers from all others → sha256: model, ids and item vectors.
+
+        Whatever is made for towers notes them. Histories and the report are not among them.
+        """
+        return {name: self.files[name] for name in _IDENTITY if name in self.files}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from warmstart.core.errors import DataError, SettingError
+from warmstart.data.attributes import attribute_columns
 from warmstart.data.cells import NUMBER, Where, cells, label_strings
 from warmstart.data.columns import require
 from warmstart.data.event_files import read_events
@@ -51,6 +52,7 @@ class Catalogue:
         known: (ids,), whether the table has the id.
         counts: what was found, by name.
         source: the file.
+        attributes: what can be filtered by, as in `attributes`.
     """
 
     ids: IdMap
@@ -61,6 +63,7 @@ class Catalogue:
     known: np.ndarray
     counts: dict[str, int]
     source: str
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def bare_catalogue(ids: IdMap) -> Catalogue:
@@ -110,7 +113,10 @@ def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str
         "not_in_table": int((~known).sum()),
     }
     shown = {"id": id_column} | {role: ", ".join(found) for role, found in roles.items() if found}
-    return Catalogue(every, apply_plan(plan, rows, source.name), titles, plan, shown, known, counts, source.name)
+    places = [line_of.get(name, -1) for name in every.ids]  # −1 is a row of gaps
+    rest = source.frame.drop(columns=[id_column]).reset_index(drop=True).reindex(places)
+    features = apply_plan(plan, rows, source.name)
+    return Catalogue(every, features, titles, plan, shown, known, counts, source.name, attribute_columns(rest))
 
 
 def _id_column(source: Source, kind: str, named: Columns, like: str) -> str:

@@ -27,7 +27,7 @@ class Attributes:
 
     Args:
         ids: (rows,).
-        columns: name → (rows,), numbers or texts.
+        columns: name → (rows,): numbers, texts, or tuples of several texts.
 
     Raises:
         SettingError: an id is given twice, or a column is of another length.
@@ -56,6 +56,8 @@ class Attributes:
 
 def _holds(values: np.ndarray, column: str, comparison: str, value: Any) -> np.ndarray:
     wanted = np.asarray(value)
+    if values.dtype == object and all(isinstance(one, tuple) for one in values):
+        return _several(values, column, comparison, value)
     if (values.dtype.kind in "biuf") != (wanted.dtype.kind in "biuf"):
         raise SettingError(f"Attribute {column!r} holds {values.dtype} values, and {value!r} is none.")
     if comparison == "in":
@@ -64,3 +66,15 @@ def _holds(values: np.ndarray, column: str, comparison: str, value: Any) -> np.n
         raise SettingError(f"There is no comparison {comparison!r}; there are {', '.join([*_COMPARE, 'in'])}.")
     found: np.ndarray = np.asarray(_COMPARE[comparison](values, value), dtype=bool)
     return found
+
+
+def _several(values: np.ndarray, column: str, comparison: str, value: Any) -> np.ndarray:
+    """Of rows with several texts: whether one of them meets the condition; for "!=", whether all do."""
+    wanted = (value,) if isinstance(value, str) else tuple(value) if comparison == "in" else (value,)
+    if not all(isinstance(one, str) for one in wanted):
+        raise SettingError(f"Attribute {column!r} holds texts, and {value!r} is none.")
+    if comparison not in (*_COMPARE, "in"):
+        raise SettingError(f"There is no comparison {comparison!r}; there are {', '.join([*_COMPARE, 'in'])}.")
+    combine = all if comparison == "!=" else any
+    test = (lambda one, _: one in wanted) if comparison == "in" else _COMPARE[comparison]
+    return np.array([combine(test(one, wanted[0]) for one in row) for row in values], dtype=bool)

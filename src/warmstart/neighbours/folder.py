@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import faiss
 import numpy as np
 
 from warmstart.core.errors import OutputError, ResultError
-from warmstart.core.files import check_digests, digest, write_text
+from warmstart.core.files import check_digests, digest, read_sealed, write_sealed
 from warmstart.core.index import Effort, IndexPlan
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.ids import IdTable
@@ -42,7 +40,7 @@ def write_index(index: FaissIndex, folder: Path) -> None:
             "deleted": index.table.deleted,
             "files": {name: digest(folder / name) for name in (_VECTORS, _IDS, _ALIVE)},
         }
-        write_text(folder / MANIFEST, json.dumps({**manifest, "digest": _seal(manifest)}, indent=1) + "\n")
+        write_sealed(folder / MANIFEST, manifest)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"The index could not be written to {folder}: {_reason(error)}.") from error
 
@@ -80,8 +78,17 @@ def load_index(folder: str | Path, *, mmap: bool = False) -> FaissIndex:
         ResultError: it is no index, a file is missing or altered, or it is of a later version.
     """
     place = Path(folder).expanduser()
+    check_digests(place, _read_manifest(place)["files"])
+    return read_index(place, mmap=mmap)
+
+
+def read_index(place: Path, *, mmap: bool) -> FaissIndex:
+    """Load an index whose files were checked already; only the manifest is.
+
+    Raises:
+        ResultError: it is no index, or of a later version.
+    """
     manifest = _read_manifest(place)
-    check_digests(place, manifest["files"])
     try:
         inner = faiss.read_index(str(place / _VECTORS), faiss.IO_FLAG_MMAP_IFC if mmap else 0)
         ids = np.load(place / _IDS, mmap_mode="r" if mmap else None, allow_pickle=False)
@@ -100,20 +107,10 @@ def _read_manifest(place: Path) -> dict[str, Any]:
         raise ResultError(f"There is no folder {place}.")
     if not (place / MANIFEST).is_file():
         raise ResultError(f"{place} is no index: it has no {MANIFEST}.")
-    try:
-        manifest: dict[str, Any] = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        seal = manifest.pop("digest")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ResultError(f"{place / MANIFEST} is damaged or was altered.") from error
-    if seal != _seal(manifest):
-        raise ResultError(f"{place / MANIFEST} was altered: its digest is not the one that it states.")
+    manifest = read_sealed(place / MANIFEST)
     if manifest["format"] != _FORMAT:
         raise ResultError(f"{place} was written by a later warmstart (format {manifest['format']}).")
     return manifest
-
-
-def _seal(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -102,6 +102,7 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
         data.items.plan,
         outcome.model.catalogue(),
         text_model,
+        data.items.attributes,
     )
     _save(workspace, towers, record)
     folder = workspace.output

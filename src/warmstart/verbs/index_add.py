@@ -12,7 +12,7 @@ from warmstart.core.option import verb
 from warmstart.core.records import Record
 from warmstart.data.vectors import ids_beside
 from warmstart.neighbours.faiss_index import FaissIndex
-from warmstart.verbs.index_input import change, read_items
+from warmstart.verbs.index_input import change, read_items, refuse_towers
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def index_add(options: IndexAddOptions) -> AddSummary:
     """
     if options.ids is None and ids_beside(options.vectors) is None:
         raise SettingError("--ids is needed: rows of --vectors would get ids that the index has already.")
+    refuse_towers(options.index)
     items = read_items(options.vectors, options.ids)
     replaced = 0
 

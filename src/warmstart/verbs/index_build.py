@@ -20,6 +20,7 @@ from warmstart.neighbours.plans import usual_kind, whole
 from warmstart.verbs import facts
 from warmstart.verbs.index_input import effort_of, read_items, versions
 from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.towers_input import read_towers
 from warmstart.verbs.workspace import Workspace
 
 
@@ -40,7 +41,10 @@ def index_build(options: IndexBuildOptions) -> IndexBuildResult:
     """
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=False)
     workspace.check()
-    items = read_items(options.vectors, options.ids)
+    if options.vectors is not None:
+        items = read_items(options.vectors, options.ids)
+    else:
+        items = read_towers(str(options.towers))[1]
     kind = usual_kind(len(items.ids)) if options.kind == "auto" else options.kind
     given = IndexPlan(kind, *(value or 0 for value in (options.nlist, options.m, options.ef_construction)))
     plan = whole(given, len(items.ids))
@@ -63,7 +67,7 @@ def index_build(options: IndexBuildOptions) -> IndexBuildResult:
         machine=facts.machine(torch.device("cpu")),
         command=facts.command_line("index build", options),
     )
-    workspace.begin(dataclasses.asdict(options), {"vectors": items.card.digest})
+    workspace.begin(dataclasses.asdict(options), {"vectors": items.card.digest} | items.card.towers)
     try:
         staged = workspace.staging()
         write_index(index, staged)

@@ -102,6 +102,18 @@ class Change:
     rebuild_due: bool
 
 
+def refuse_towers(folder: str) -> None:
+    """Refuse to put vectors into an index of towers' items: its numbers are theirs, and it would no longer fit them.
+
+    Raises:
+        SettingError: it is one.
+    """
+    path = Path(folder).expanduser() / RESULTS
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if record.get("data", {}).get("towers"):
+        raise SettingError(f"{folder} holds the items of two towers: train them with the new items and build it anew.")
+
+
 def change(folder: str, alter: Callable[[FaissIndex], int]) -> Change:
     """Load an index, alter it, and put the altered one in its place in one step.
 

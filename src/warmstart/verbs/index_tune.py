@@ -30,6 +30,7 @@ from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.index_input import Items, read_items, read_queries, versions
 from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.towers_input import asked, read_towers
 from warmstart.verbs.workspace import Workspace
 
 _BLOCK = 1 << 16  # vectors copied at a time
@@ -69,13 +70,17 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
     workspace.check()
     kinds = _kinds(options.kinds)
     goal = Goal(options.recall, options.at, options.p99_ms)
-    items = read_items(options.vectors, options.ids)
-    queries = None if options.queries is None else read_queries(options.queries, "--queries", items.card.width)
-    fingerprints = {"vectors": items.card.digest, "ids": _digest(options.ids), "queries": _digest(options.queries)}
+    items, queries, source = _read(options)
+    fingerprints = {
+        "vectors": items.card.digest,
+        **items.card.towers,
+        "ids": _digest(options.ids),
+        "queries": _digest(options.queries),
+    }
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
     try:
-        split = _split(items, queries, options, workspace.stage("queries"))
+        split = _split(items, queries, source, options, workspace.stage("queries"))
         busy = psutil.cpu_percent(interval=0.3)
         if busy > _BUSY:
             reporter().warn(f"Other work keeps the machine {busy:.0f} % busy: latencies are measured beside it.")
@@ -98,6 +103,20 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
     return _save(workspace, index, record)
 
 
+def _read(options: IndexTuneOptions) -> tuple[Items, np.ndarray | None, str]:
+    """Items, queries, and where the queries are from; None where they are yet to be held out."""
+    if options.vectors is not None:
+        items, towers = read_items(options.vectors, options.ids), None
+    else:
+        towers, items = read_towers(str(options.towers))
+    if options.queries is not None:
+        return items, read_queries(options.queries, "--queries", items.card.width), options.queries
+    if towers is None:
+        return items, None, ""
+    queries = asked(towers, options.holdout, options.seed)
+    return items, queries, f"{len(queries):,} histories of users of {options.towers}"
+
+
 def _kinds(text: str) -> tuple[str, ...]:
     names = KINDS if text == "all" else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     unknown = [name for name in names if name not in KINDS]
@@ -114,13 +133,13 @@ def _stage(place: int) -> str:
     return f"candidate-{place}"
 
 
-def _split(items: Items, queries: np.ndarray | None, options: IndexTuneOptions, folder: Path) -> _Split:
+def _split(items: Items, queries: np.ndarray | None, source: str, options: IndexTuneOptions, folder: Path) -> _Split:
     """Queries as given, or drawn from the vectors, which are then copied without them into a mapped file."""
     none = np.zeros(0, dtype=np.int64)
     if queries is not None:
         if len(queries) < _FEW_QUERIES:
             reporter().warn(f"{len(queries)} queries are few: intervals will be wide, and a 99th percentile uncertain.")
-        return _Split(items.ids, items.vectors, queries, none, str(options.queries))
+        return _Split(items.ids, items.vectors, queries, none, source)
     rows = len(items.ids)
     held = min(options.holdout, rows // 10)
     if held < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,19 @@ from warmstart.core.errors import DataError, ResultError, SettingError
 from warmstart.core.files import check_digests, write_text
 from warmstart.core.recommend import TwoTowerRecord
 from warmstart.core.record import Record
+from warmstart.data.attributes import load_attributes, save_attributes
 from warmstart.data.features import FeaturePlan, apply_plan
 from warmstart.data.ids import IdMap, load_maps, save_maps
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.two_tower_data import text_vectors
 
 CONFIG, WEIGHTS, IDS = "config.json", "model.safetensors", "ids.json"
-CONTENT, VECTORS, HISTORIES, FEATURES = (
+CONTENT, VECTORS, HISTORIES, FEATURES, ATTRIBUTES = (
     "content.safetensors",
     "items.safetensors",
     "histories.safetensors",
     "features.json",
+    "attributes.parquet",  # not in folders of the first versions
 )
 
 
@@ -58,6 +60,7 @@ class TwoTowers:
         plan: how a new item becomes features.
         vectors: (items, dim), of unit length.
         text_model: name and digest of the frozen encoder of texts; empty without one.
+        attributes: what items can be filtered by, column → (items,), as in `data.attributes`.
     """
 
     model: TwoTower
@@ -68,6 +71,7 @@ class TwoTowers:
     plan: FeaturePlan
     vectors: Tensor
     text_model: dict[str, str]
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
 
     def recommend(
         self,
@@ -167,6 +171,8 @@ def save_two_towers(folder: Path, towers: TwoTowers) -> None:
     )
     features = {"plan": towers.plan.to_dict(), "titles": list(towers.titles), "text_model": towers.text_model}
     write_text(folder / FEATURES, json.dumps(features, ensure_ascii=False))
+    if towers.attributes:
+        save_attributes(folder / ATTRIBUTES, towers.attributes)
 
 
 def load_two_tower(result: str | Path) -> TwoTowers:
@@ -176,14 +182,22 @@ def load_two_tower(result: str | Path) -> TwoTowers:
         ResultError: the folder is none, is incomplete, or was altered.
     """
     folder = Path(result).expanduser()
+    check_digests(folder, read_record(folder).files)
+    return read_folder(folder)
+
+
+def read_record(folder: Path) -> TwoTowerRecord:
+    """The record of a result of `contrast two-tower`.
+
+    Raises:
+        ResultError: the folder is none.
+    """
     if not (folder / RESULTS).is_file():
         raise ResultError(f"{folder} holds no result: {RESULTS} is not there.")
     try:
-        record = TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
+        return TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{folder} is no result of contrast two-tower.") from error
-    check_digests(folder, record.files)
-    return read_folder(folder)
 
 
 def read_folder(folder: Path) -> TwoTowers:
@@ -214,6 +228,7 @@ def read_folder(folder: Path) -> TwoTowers:
         FeaturePlan.from_dict(features["plan"]),
         vectors,
         dict(features["text_model"]),
+        load_attributes(folder / ATTRIBUTES) if (folder / ATTRIBUTES).is_file() else {},
     )
 
 
