@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 BENCH := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench-install demo test check docs clean
+.PHONY: help install bench-install demo demo-retrieve test check docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,18 @@ demo: install ## Adapt MiniLM to 1,000 labelled reviews and judge it by 1,000 ot
 	  --model sentence-transformers/all-MiniLM-L6-v2 --time-budget 300 --output-dir demo --overwrite
 	@echo "Open $(CURDIR)/demo/report.html"
 
+RETRIEVE := demo-retrieve
+demo-retrieve: install ## Recommend films of MovieLens-100k: train towers, tune an index, publish, ask for one user
+	$(BIN)/warmstart contrast two-tower --interactions sample:movielens-ratings --items sample:movielens-items \
+	  --time-budget 360 --output-dir $(RETRIEVE)/towers --overwrite
+	$(BIN)/warmstart index tune --towers $(RETRIEVE)/towers --recall 0.95 --at 100 --p99-ms 5 \
+	  --output-dir $(RETRIEVE)/index --overwrite
+# A ranker is trained here, and goes into the next line with --ranker.
+	$(BIN)/warmstart index publish --towers $(RETRIEVE)/towers --index $(RETRIEVE)/index --to $(RETRIEVE)/serve
+	$(BIN)/warmstart recommend $(RETRIEVE)/serve --user 42
+	$(BIN)/warmstart recommend $(RETRIEVE)/serve --history "Toy Story (1995),Aladdin (1992)" --where "Animation=1" --k 5
+	@echo "Open $(CURDIR)/$(RETRIEVE)/towers/report.html and $(CURDIR)/$(RETRIEVE)/index/report.html"
+
 # One thread per worker: more only take turns on the same cores. A file stays on one worker, with its fixtures.
 test: install ## Run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -53,6 +65,6 @@ docs: install ## Write docs/cli.md anew
 	$(BIN)/python -m warmstart.cli.reference docs/cli.md
 
 clean: ## Remove .venv, caches and the demo's result
-	rm -rf $(VENV) demo demo.running build dist src/*.egg-info
+	rm -rf $(VENV) demo demo.running demo-retrieve build dist src/*.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

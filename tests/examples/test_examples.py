@@ -40,7 +40,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"adapt", "compare", "contrast", "advise", "predict", "groups", "push"}
+    tested = {"adapt", "compare", "contrast", "advise", "predict", "groups", "push", "recommend"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -114,3 +114,15 @@ def test_contrast(tmp_path: Path) -> None:
     assert record["backbone"]["name"] == MINILM
     assert (tmp_path / "encoder" / "modules.json").is_file()
     assert f"Report: {tmp_path / 'encoder' / 'report.html'}" in printed
+
+
+def test_recommend(tmp_path: Path) -> None:
+    """Films with titles, by a filter, and a version that is gone back to."""
+    printed = run("recommend", str(tmp_path))
+    assert "Version 0001 serves; its index finds " in printed
+    assert "After Aladdin (1992): " in printed
+    assert " films allowed, " in printed
+    assert "Version 0001 serves again in place of 0002" in printed
+    current = json.loads((tmp_path / "serving" / "current.json").read_text(encoding="utf-8"))
+    assert current["current"] == "0001"
+    assert (tmp_path / "serving" / "versions" / "0002" / "bundle.json").is_file()

@@ -216,7 +216,7 @@ def test_parts_that_do_not_belong_together_are_not_published(made: Path, tmp_pat
         ({"to": str(made / "serve" / "versions" / "0001")}, "one version"),
     ):
         with pytest.raises(UserError, match=words):
-            publish(made, to, **changes)
+            publish(made, **{"to": to, **changes})
         assert not to.exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmstart.core.errors import SettingError
 from warmstart.core.index import KINDS
 from warmstart.core.option import check_options, option, required
 from warmstart.core.options import OutputOptions
@@ -25,13 +24,6 @@ class VectorOptions:
         "Their ids, whole numbers: .npy, .txt (one per line), or a table with a column `id`. Default: the column `id` "
         "of a Parquet file of vectors, else the row, from 0.",
     )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if (self.vectors is None) == (self.towers is None):
-            raise SettingError("Give either --vectors or --towers.")
-        if self.towers is not None and self.ids is not None:
-            raise SettingError("--ids goes with --vectors; items of --towers have numbers of their own.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +49,9 @@ class IndexBuildOptions(EffortOptions, VectorOptions):
     ef_construction: int | None = option(None, "Candidates looked at when a vector is linked (hnsw…). Default: 40.")
     seed: int = option(42, "Seed of the sample that the index is trained on.")
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTuneOptions(OutputOptions, VectorOptions):
@@ -78,6 +73,9 @@ class IndexTuneOptions(OutputOptions, VectorOptions):
     )
     seed: int = option(42, "Seed of the draw, of the samples that indexes are trained on, and of the intervals.")
     time_budget: float | None = option(None, "Seconds for the whole run; what does not fit is not tried.")
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from warmstart.core.errors import SettingError
 from warmstart.core.option import check_options, option, required
 
 
@@ -88,12 +87,3 @@ class RecommendOptions:
         check_options(self)
         if self.user is not None:
             object.__setattr__(self, "user", str(self.user))  # 42 in Python
-        if self.users is not None:
-            if self.user is not None or self.history != ():
-                raise SettingError("--users is for many; give it without --user and --history.")
-            if self.output is None:
-                raise SettingError("--users needs --output, a file to write to.")
-        elif self.user is None and self.history == ():
-            raise SettingError("Give --user, --history, or --users with --output.")
-        elif self.output is not None:
-            raise SettingError("--output goes with --users; for one answer as JSON there is --json.")

@@ -18,9 +18,9 @@ from warmstart.neighbours.building import build
 from warmstart.neighbours.folder import write_index
 from warmstart.neighbours.plans import usual_kind, whole
 from warmstart.verbs import facts
-from warmstart.verbs.index_input import effort_of, read_items, versions
+from warmstart.verbs.index_input import effort_of, versions
 from warmstart.verbs.predict import RESULTS
-from warmstart.verbs.towers_input import read_towers
+from warmstart.verbs.towers_input import read_source
 from warmstart.verbs.workspace import Workspace
 
 
@@ -41,10 +41,7 @@ def index_build(options: IndexBuildOptions) -> IndexBuildResult:
     """
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=False)
     workspace.check()
-    if options.vectors is not None:
-        items = read_items(options.vectors, options.ids)
-    else:
-        items = read_towers(str(options.towers))[1]
+    items, _ = read_source(options)
     kind = usual_kind(len(items.ids)) if options.kind == "auto" else options.kind
     given = IndexPlan(kind, *(value or 0 for value in (options.nlist, options.m, options.ef_construction)))
     plan = whole(given, len(items.ids))

@@ -61,8 +61,8 @@ def index_publish(options: IndexPublishOptions) -> PublishResult:
     manifest = _manifest(towers, parts, table, options)
     if manifest.recall < _POOR:
         reporter().warn(
-            f"The index finds {manifest.recall:.0%} of the {manifest.settings.retrieve:,} nearest items: `index tune` makes one "
-            "that finds more."
+            f"The index finds {manifest.recall:.0%} of the {manifest.settings.retrieve:,} nearest items: "
+            "`index tune` makes one that finds more."
         )
 
     def fill(folder: Path) -> None:

@@ -28,9 +28,9 @@ from warmstart.neighbours.tuning import cheapest, measure, refuse
 from warmstart.report.index import render_tune
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
-from warmstart.verbs.index_input import Items, read_items, read_queries, versions
+from warmstart.verbs.index_input import Items, read_queries, versions
 from warmstart.verbs.predict import RESULTS
-from warmstart.verbs.towers_input import asked, read_towers
+from warmstart.verbs.towers_input import asked, read_source
 from warmstart.verbs.workspace import Workspace
 
 _BLOCK = 1 << 16  # vectors copied at a time
@@ -105,10 +105,7 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
 
 def _read(options: IndexTuneOptions) -> tuple[Items, np.ndarray | None, str]:
     """Items, queries, and where the queries are from; None where they are yet to be held out."""
-    if options.vectors is not None:
-        items, towers = read_items(options.vectors, options.ids), None
-    else:
-        towers, items = read_towers(str(options.towers))
+    items, towers = read_source(options)
     if options.queries is not None:
         return items, read_queries(options.queries, "--queries", items.card.width), options.queries
     if towers is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from warmstart.core.errors import DataError
+from warmstart.core.errors import DataError, SettingError
 from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
@@ -53,6 +53,7 @@ def recommend(options: RecommendOptions) -> RecommendResult:
     Raises:
         UserError: the bundle is not whole, or something in the call or the file must change; nothing was written.
     """
+    _check(options)
     if options.output is not None:
         check_table_path(options.output, options.overwrite)
     recommender = load_recommender(options.source, mmap=True)
@@ -73,6 +74,18 @@ def recommend(options: RecommendOptions) -> RecommendResult:
     if options.history != ():
         history = [item for text in _several(options.history) for item in recommender.read(text, "--history")]
     return RecommendResult(str(recommender.folder), recommender.answer(options.user, history, wanted))
+
+
+def _check(options: RecommendOptions) -> None:
+    one = options.user is not None or options.history != ()
+    if options.users is None and not one:
+        raise SettingError("Give --user, --history, or --users with --output.")
+    if options.users is not None and one:
+        raise SettingError("--users is for many; give it without --user and --history.")
+    if options.users is not None and options.output is None:
+        raise SettingError("--users needs --output, a file to write to.")
+    if options.users is None and options.output is not None:
+        raise SettingError("--output goes with --users; for one answer as JSON there is --json.")
 
 
 def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:

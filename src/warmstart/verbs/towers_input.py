@@ -6,10 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from warmstart.core.errors import DataError
+from warmstart.core.errors import DataError, SettingError
 from warmstart.core.index import VectorsCard
-from warmstart.verbs.index_input import Items
+from warmstart.core.index_options import VectorOptions
+from warmstart.verbs.index_input import Items, read_items
 from warmstart.verbs.two_tower_folder import VECTORS, TwoTowers, load_two_tower, read_record
+
+
+def read_source(options: VectorOptions) -> tuple[Items, TwoTowers | None]:
+    """Items out of files of vectors, or of towers; and the towers.
+
+    Raises:
+        UserError: both or neither are named, or cannot be read.
+    """
+    if options.towers is None:
+        if options.vectors is None:
+            raise SettingError("Give either --vectors or --towers.")
+        return read_items(options.vectors, options.ids), None
+    if options.vectors is not None:
+        raise SettingError("Give either --vectors or --towers, not both.")
+    if options.ids is not None:
+        raise SettingError("--ids goes with --vectors; items of --towers have numbers of their own.")
+    towers, items = read_towers(options.towers)
+    return items, towers
 
 
 def read_towers(folder: str) -> tuple[TwoTowers, Items]:
