@@ -55,8 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def publish(made: Path, to: Path, **changes: Any) -> Any:
-    values = {"towers": str(made / "towers"), "index": str(made / "towers-index"), "to": str(to)}
-    return warmstart.index_publish(**{**values, **changes})
+    values = {"towers": str(made / "towers"), "index": str(made / "towers-index")}
+    return warmstart.index_publish(**{**values, **changes}, to=str(to))
 
 
 @pytest.fixture
