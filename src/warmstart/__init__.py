@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
+    from warmstart.verbs.ranker import ranker as ranker
+    from warmstart.verbs.ranker_folder import load_ranker as load_ranker
     from warmstart.verbs.sample import sample as sample
     from warmstart.verbs.scorecard import scorecard as scorecard
     from warmstart.verbs.two_tower_folder import load_two_tower as load_two_tower
@@ -50,9 +52,11 @@ _HOMES = {
     "load": "warmstart.verbs.predict",
     "predict": "warmstart.verbs.predict",
     "push": "warmstart.verbs.push",
+    "ranker": "warmstart.verbs.ranker",
     "sample": "warmstart.verbs.sample",
     "scorecard": "warmstart.verbs.scorecard",
     "load_two_tower": "warmstart.verbs.two_tower_folder",
+    "load_ranker": "warmstart.verbs.ranker_folder",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

@@ -16,6 +16,7 @@ from warmstart.cli.commands import command
 from warmstart.core import contrast_options as c
 from warmstart.core import index_options as i
 from warmstart.core import options as o
+from warmstart.core import ranker_options as r
 from warmstart.core.errors import SettingError, WarmstartError
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 something in the call, the data or the machine must change, 130 interrupted."
@@ -127,6 +128,14 @@ _index = typer.Typer(
 for _name, _options, _text in _INDEX:
     _index.command(_name)(command(_options, _runner(f"warmstart.verbs.index_{_name}", f"index_{_name}"), _text))
 app.add_typer(_index, name="index")
+
+app.command("ranker")(
+    command(
+        r.RankerOptions,
+        _runner("warmstart.verbs.ranker", "ranker"),
+        "Train a transformer that puts the candidates of two towers in a better order.",
+    )
+)
 
 
 def _version(value: bool) -> None:

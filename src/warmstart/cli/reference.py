@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from warmstart.cli.main import app
-from warmstart.core import contrast_options, index_options, options
+from warmstart.core import contrast_options, index_options, options, ranker_options
 from warmstart.core.option import flag
 
 _INTRODUCTION = """\
@@ -47,6 +47,7 @@ _HEADINGS = {
     "TwoTowerTrainOptions": "Towers and training",
     "ContrastTrainOptions": "Training",
     "MiningOptions": "Hard negatives",
+    "RankerTrainOptions": "Ranker and training",
     "VectorOptions": "Vectors",
     "EffortOptions": "Effort",
     "ModelOptions": "Model",
@@ -98,7 +99,9 @@ def _contents(names: list[str]) -> str:
 
 def _command(name: str, command: Any) -> str:
     """One command: what it does, how it is called, and its options by theme."""
-    room = {"contrast": contrast_options, "index": index_options}.get(name.split()[0], options)
+    room = {"contrast": contrast_options, "index": index_options, "ranker": ranker_options}.get(
+        name.split()[0], options
+    )
     kind = getattr(room, f"{name.title().replace(' ', '').replace('-', '')}Options")
     fields = dataclasses.fields(kind)
     needed = [spec for spec in fields if spec.default is dataclasses.MISSING]

@@ -13,6 +13,7 @@ from warmstart.cli.show_index import show_index_build as show_index_build
 from warmstart.cli.show_index import show_index_delete as show_index_delete
 from warmstart.cli.show_index import show_index_search as show_index_search
 from warmstart.cli.show_index import show_index_tune as show_index_tune
+from warmstart.cli.show_ranker import show_ranker as show_ranker
 from warmstart.core.sizes import show_bytes
 from warmstart.report import formats
 from warmstart.report.contrast import at_five, knn_line, score_rows

@@ -176,14 +176,22 @@ def load_two_tower(result: str | Path) -> TwoTowers:
         ResultError: the folder is none, is incomplete, or was altered.
     """
     folder = Path(result).expanduser()
+    check_digests(folder, read_record(folder).files)
+    return read_folder(folder)
+
+
+def read_record(folder: Path) -> TwoTowerRecord:
+    """The record of a result of `contrast two-tower`.
+
+    Raises:
+        ResultError: the folder is none.
+    """
     if not (folder / RESULTS).is_file():
         raise ResultError(f"{folder} holds no result: {RESULTS} is not there.")
     try:
-        record = TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
+        return TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{folder} is no result of contrast two-tower.") from error
-    check_digests(folder, record.files)
-    return read_folder(folder)
 
 
 def read_folder(folder: Path) -> TwoTowers:
