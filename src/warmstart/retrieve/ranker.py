@@ -123,8 +123,8 @@ class Ranker(nn.Module):
             kept = values.masked_fill(~read, 0.0)  # (batch, candidates, length)
             latest = kept.masked_fill(age[:, None] != 0, 0.0).sum(-1)
             fading = (kept * _FADES ** age[:, None].clamp(min=0)).sum(-1)
-            lowest = values.masked_fill(~read, -torch.inf).amax(-1)
-            found = [kept.sum(-1), fading, latest, lowest]
+            strongest = values.masked_fill(~read, -torch.inf).amax(-1)
+            found = [kept.sum(-1), fading, latest, strongest]
             if not log:
                 found[0] = found[0] / lists.read.sum(1, keepdim=True)
             one += [(value + _TINY).log() if log else value for value in found]
