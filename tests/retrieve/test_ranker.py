@@ -105,7 +105,9 @@ def test_a_padded_batch_is_each_list_alone() -> None:
     together = model(make_lists(histories, items, scores, found.evidence, 6))
     for line, history in enumerate(histories):
         there = items[line] >= 0
-        alone = model(make_lists([history], items[line : line + 1, there], scores[line : line + 1, there], found.evidence, 6))
+        alone = model(
+            make_lists([history], items[line : line + 1, there], scores[line : line + 1, there], found.evidence, 6)
+        )
         torch.testing.assert_close(together[line, : there.sum()], alone[0], atol=1e-4, rtol=1e-4)
         assert torch.isneginf(together[line, there.sum() :]).all()
 
@@ -147,7 +149,7 @@ def test_a_ranking_holds_the_candidates_and_nothing_else() -> None:
         if place < 0:
             assert ranked.ranks[line] == found.ranks[line] > items.shape[1]
         elif items[line, place] >= 0:
-            order = sorted(own, key=lambda item: -made_up[line][items[line].tolist().index(item)])  # noqa: B023
+            order = sorted(own, key=lambda item: -made_up[line][items[line].tolist().index(item)])
             assert order[ranked.ranks[line] - 1] == items[line, place]
 
 
@@ -304,14 +306,14 @@ def test_a_resumed_training_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     whole = small()
     first = trained(whole, tmp_path / "whole")
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(step: int, steps: int, text: str) -> None:
         if step > steps // 2:
-            raise Stop
+            raise StoppedError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         trained(small(), tmp_path / "broken", progress=stop)
     resumed = small()
     second = trained(resumed, tmp_path / "broken")
