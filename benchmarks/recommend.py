@@ -5,8 +5,8 @@ MovieLens-100k (out of the sample package) on five seeds, with ablations and wit
 item and judged on the last; the towers run on their defaults, which were chosen on MovieLens' second last items.
 iALS is `implicit`'s, and its cells say so where that package is not installed.
 
-The ranker's cells need towers as a result folder. Cells called `…-kept-…` train it, into `results/recommend/work`, and go
-on where they were stopped; the ranker learns from second last items and is judged, like the towers, on the last.
+The ranker's cells need towers as a result folder. Cells called `…-kept-…` train it, into `results/recommend/work`, and
+go on where they were stopped; the ranker learns from second last items and is judged, like the towers, on the last.
 """
 
 from __future__ import annotations
