@@ -4,6 +4,9 @@ MovieLens-100k (out of the sample package) on five seeds, with ablations and wit
 --data) on one. Leave-last-one-out, times tied are broken by the row in the file. Every arm is tuned on the second last
 item and judged on the last; the towers run on their defaults, which were chosen on MovieLens' second last items.
 iALS is `implicit`'s, and its cells say so where that package is not installed.
+
+The ranker's cells need towers as a result folder. Cells called `…-kept-…` train it, into `results/recommend/work`, and
+go on where they were stopped; the ranker learns from second last items and is judged, like the towers, on the last.
 """
 
 from __future__ import annotations
@@ -23,16 +26,20 @@ import numpy as np
 
 from warmstart.contrastive.two_tower import new_model, train_two_tower
 from warmstart.core.clock import Clock
-from warmstart.core.options import ContrastTwoTowerOptions
-from warmstart.core.recommend import RankingScores
+from warmstart.core.contrast_options import ContrastTwoTowerOptions
+from warmstart.core.recommend import RankingScores, TwoTowerRecord
+from warmstart.core.records import Interval
 from warmstart.core.statistics import bootstrap_interval
 from warmstart.data.histories import Asked
 from warmstart.retrieve.baselines import matrix
 from warmstart.retrieve.ranking import Ranked, ndcg, rank
-from warmstart.verbs.contrast_two_tower import judge, scored, validation_score
+from warmstart.verbs.contrast_two_tower import contrast_two_tower, judge, scored, validation_score
+from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.ranker import ranker
 from warmstart.verbs.two_tower_data import TwoTowerData, item_content, load_two_tower_data, text_backbone
 from warmstart.verbs.two_tower_floors import floors
 
+KEPT = contract.RESULTS / "recommend" / "work"
 SEEDS = (0, 1, 2, 3, 4)
 MOVIES = {"interactions": "sample:movielens-ratings", "items": "sample:movielens-items"}
 COLD = 0.05  # of the items: 84
@@ -152,6 +159,61 @@ def ials(data: TwoTowerData, histories: Any, asked: Asked, penalty: float, alpha
     return rank(scorer, asked.users, asked.histories, asked.targets, items, asked.among)
 
 
+def kept(name: str, seed: int) -> Path:
+    return KEPT / f"{name}-towers-seed{seed}"
+
+
+def kept_cell(name: str, seed: int) -> contract.Cell:
+    """Towers as a result folder; an unfinished one is gone on with."""
+
+    def measure(args: argparse.Namespace) -> dict[str, Any]:
+        out = kept(name, seed)
+        if not (out / RESULTS).is_file():
+            resume = (out.with_name(f"{out.name}.running") / "run.json").is_file()
+            options = options_of(name, args.data, seed=seed, output_dir=str(out), no_floors=True, resume=resume)
+            contrast_two_tower(**dataclasses.asdict(options))
+        record = TwoTowerRecord.from_json((out / RESULTS).read_text())
+        return {**told(record.towers.test), "seconds": record.seconds}
+
+    return measure
+
+
+def ranker_cell(name: str, seed: int) -> contract.Cell:
+    """The kept towers alone and with a ranker, on the test questions."""
+
+    def measure(args: argparse.Namespace) -> dict[str, Any]:
+        if not (kept(name, seed) / RESULTS).is_file():
+            kept_cell(name, seed)(args)
+        with tempfile.TemporaryDirectory() as place:
+            record = ranker(towers=str(kept(name, seed)), output_dir=str(Path(place) / "ranker"), seed=seed).record
+        before, after = record.before.test, record.after.test
+        return {
+            "towers": told(before),
+            "ranker": told(after),
+            "gains": {metric: gain.to_dict() for metric, gain in record.gains.items()},
+            "relative": after.ndcg_10.value / before.ndcg_10.value - 1,
+            "ceiling": record.ceiling.value,
+            "chosen": [record.choose_before, record.choose_after],
+            "helps": record.helps,
+            "seconds": record.seconds,
+            "milliseconds": record.milliseconds,
+        }
+
+    return measure
+
+
+def ranker_lines(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for key in sorted(key for key in found if "-ranker-" in key):
+        cell = found[key]
+        gain = Interval(**cell["gains"]["NDCG@10"])
+        lines.append(
+            f"{key}: NDCG@10 {cell['towers']['NDCG@10']:.4f} → {cell['ranker']['NDCG@10']:.4f} "
+            f"({100 * cell['relative']:+.1f} %), paired difference {gain:.4f}; {cell['milliseconds']:.1f} ms a user"
+        )
+    return lines
+
+
 def report(found: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name in ("movies", "games"):
@@ -180,7 +242,7 @@ def report(found: dict[str, dict[str, Any]]) -> str:
             f"cold items: HR@10 among themselves {alone:.3f} (chance {cold['chance']['HR@10']:.3f}), HR@100 in "
             f"the whole catalogue {cold['HR@100']:.3f} (chance {cold['chance']['HR@100']:.3f})"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *ranker_lines(found)])
 
 
 def means(cells: list[dict[str, Any]]) -> list[str]:
@@ -196,6 +258,10 @@ for _name in ("movies", "games"):
 for _seed in SEEDS:
     CELLS[f"movies-towers-seed{_seed}"] = towers_cell("movies", seed=_seed)
 CELLS["games-towers-seed0"] = towers_cell("games", seed=0)
+for _seed in SEEDS:
+    CELLS[f"movies-ranker-seed{_seed}"] = ranker_cell("movies", _seed)
+CELLS["games-kept-seed0"] = kept_cell("games", 0)
+CELLS["games-ranker-seed0"] = ranker_cell("games", 0)
 CELLS["cold-items"] = towers_cell("movies", split="cold_items", test_size=COLD, seed=0)
 for _key, _changes in ABLATION.items():
     CELLS[f"ablation-{_key}"] = towers_cell("movies", seed=0, **_changes)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from warmstart.verbs.predict import load as load
     from warmstart.verbs.predict import predict as predict
     from warmstart.verbs.push import push as push
+    from warmstart.verbs.ranker import ranker as ranker
+    from warmstart.verbs.ranker_folder import load_ranker as load_ranker
     from warmstart.verbs.recommend import recommend as recommend
     from warmstart.verbs.recommender import load_recommender as load_recommender
     from warmstart.verbs.sample import sample as sample
@@ -60,9 +62,11 @@ _HOMES = {
     "push": "warmstart.verbs.push",
     "recommend": "warmstart.verbs.recommend",
     "load_recommender": "warmstart.verbs.recommender",
+    "ranker": "warmstart.verbs.ranker",
     "sample": "warmstart.verbs.sample",
     "scorecard": "warmstart.verbs.scorecard",
     "load_two_tower": "warmstart.verbs.two_tower_folder",
+    "load_ranker": "warmstart.verbs.ranker_folder",
     "load_backbone": "warmstart.backbones.load",
     "WarmstartError": "warmstart.core.errors",
 }

@@ -16,6 +16,7 @@ from warmstart.cli.commands import command
 from warmstart.core import contrast_options as c
 from warmstart.core import index_options as i
 from warmstart.core import options as o
+from warmstart.core import ranker_options as r
 from warmstart.core import serving_options as s
 from warmstart.core.errors import SettingError, WarmstartError
 
@@ -137,6 +138,13 @@ app.command("recommend")(
         s.RecommendOptions,
         _runner("warmstart.verbs.recommend", "recommend"),
         "Recommend items to a user, to somebody new, or to many users, from a published bundle.",
+    )
+)
+app.command("ranker")(
+    command(
+        r.RankerOptions,
+        _runner("warmstart.verbs.ranker", "ranker"),
+        "Train a transformer that puts the candidates of two towers in a better order.",
     )
 )
 

@@ -13,6 +13,7 @@ from warmstart.cli.show_index import show_index_build as show_index_build
 from warmstart.cli.show_index import show_index_delete as show_index_delete
 from warmstart.cli.show_index import show_index_search as show_index_search
 from warmstart.cli.show_index import show_index_tune as show_index_tune
+from warmstart.cli.show_ranker import show_ranker as show_ranker
 from warmstart.cli.show_serving import show_index_publish as show_index_publish
 from warmstart.cli.show_serving import show_index_rollback as show_index_rollback
 from warmstart.cli.show_serving import show_index_versions as show_index_versions

@@ -17,7 +17,7 @@ from warmstart.contrastive.frequency import FrequencyEstimator, presence_log_q
 from warmstart.contrastive.negatives import NegativeSampler
 from warmstart.contrastive.two_tower_model import padded
 from warmstart.core.errors import SettingError
-from warmstart.train.job import Rows
+from warmstart.train.job import Lengths, Rows
 
 CATALOGUE = 4096  # items up to which each next item is told from all of them
 KINDS = ("catalogue", "in_batch", "uniform", "popular", "mixed")
@@ -31,20 +31,6 @@ class Window:
     user: int
     start: int
     length: int
-
-
-class _Lengths:
-    """What `Rows` asks of inputs: a length each."""
-
-    def __init__(self, lengths: np.ndarray) -> None:
-        self.lengths = lengths
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, Tensor]:
-        """Nothing: the batches are made by `HistoryRows.collate`."""
-        return {}
 
 
 class HistoryRows(Rows):
@@ -63,7 +49,7 @@ class HistoryRows(Rows):
         if not self.windows:
             raise SettingError("No user has two events to learn from.")
         lengths = np.array([window.length for window in self.windows])
-        super().__init__(_Lengths(lengths), np.zeros(len(self.windows), dtype=np.int64))
+        super().__init__(Lengths(lengths), np.zeros(len(self.windows), dtype=np.int64))
 
     def collate(self, rows: list[int]) -> dict[str, Any]:
         """Parts of like length: items read, their users, and the items that come next where there are any, else −1."""

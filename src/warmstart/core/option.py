@@ -123,6 +123,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "layers": (0, 64, "between 1 and 64"),
     "heads": (0, 64, "between 1 and 64"),
     "max_history": (0, 10_000, "between 1 and 10,000"),
+    "width": (0, 4096, "between 1 and 4096"),
+    "candidates": (1, 10_000, "between 2 and 10,000"),
     "seeds": (0, 100, "between 1 and 100"),
     "crop_scale": (0, 1, "above 0 and at most 1"),
     "pilot_share": (0, 1, "above 0 and at most 1"),

@@ -1,4 +1,4 @@
-"""Records of recommending: what was read, how well items are ranked, and a whole run of `contrast two-tower`.
+"""Records of recommending: what was read, how well items are ranked, whole runs of `contrast two-tower` and `ranker`.
 
 Like `records.py`: plain values only, with JSON both ways.
 """
@@ -115,3 +115,49 @@ class TwoTowerRecord(Record):
         Whatever is made for towers notes them. Histories and the report are not among them.
         """
         return {name: self.files[name] for name in _IDENTITY if name in self.files}
+
+
+@dataclass(frozen=True)
+class RerankedExample(Record):
+    """What one user took last, what came next, and the first ten before and after the ranker; by title."""
+
+    user: str
+    history: tuple[str, ...]
+    target: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    rank_before: int
+    rank_after: int
+
+
+@dataclass(frozen=True)
+class RankerRecord(Record):
+    """Everything that one `ranker` saw: results.json, and all that its report is drawn from."""
+
+    verb: str
+    created: str
+    data: InteractionsCard  # of the towers
+    towers: dict[str, str]  # file of the towers → sha256
+    settings: dict[str, Any]
+    questions: dict[str, int]  # "learn", "found" (those with the right item among the candidates), "choose", "test"
+    before: RankedRow  # the towers alone, on the test questions
+    after: RankedRow  # with the ranker
+    gains: dict[str, Interval]  # metric → after less before, question by question
+    ceiling: Interval  # share of the test questions whose right item is among the candidates
+    choose_before: float  # NDCG@10 of the questions kept for choosing
+    choose_after: float
+    helps: bool  # whether it rose there; if not, the ranker adds nothing
+    history: tuple[ContrastPoint, ...]  # its validation score is the NDCG@10 of the questions kept for choosing
+    groups: tuple[GroupRow, ...]
+    examples: tuple[RerankedExample, ...]
+    parameters: int
+    milliseconds: float  # median to score one user's candidates, batch of one, as trained
+    steps: int
+    note: str
+    seconds: float
+    peak_memory_mb: float
+    versions: dict[str, str]
+    machine: str
+    command: str
+    advice: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256

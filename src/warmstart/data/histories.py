@@ -89,7 +89,11 @@ def split_histories(events: Interactions, kind: str, test_size: float, seed: int
 
 
 def _last(events: Interactions, rows: Sequence[slice], test_size: float, seed: int) -> HistorySplit:
-    items = [events.item[row] for row in rows]
+    return split_last([events.item[row] for row in rows])
+
+
+def split_last(items: Sequence[np.ndarray]) -> HistorySplit:
+    """The split `last` of what each user took, oldest first, (users,) arrays; nothing is checked."""
     asked = [user for user, one in enumerate(items) if len(one) >= 3]
     enough = set(asked)
     return HistorySplit(

@@ -27,10 +27,17 @@ _POPULAR = 0.1  # share of the items that are called popular
 
 @dataclass(frozen=True)
 class Ranked:
-    """Of each question: the rank of the right item, 1 for the first, and the ten items that came first, −1 for none."""
+    """What a ranking gave for each question.
+
+    Attributes:
+        ranks: (questions,), of the right item, 1 for the first.
+        top: (questions, kept), the items that came first; −1 for none.
+        scores: (questions, kept), theirs; minus infinity for none.
+    """
 
     ranks: np.ndarray
     top: np.ndarray
+    scores: np.ndarray
 
 
 def rank(
@@ -40,6 +47,7 @@ def rank(
     targets: np.ndarray,
     items: int,
     among: np.ndarray | None = None,
+    keep: int = TOP,
 ) -> Ranked:
     """Rank all items for each question, those of its history left out.
 
@@ -50,6 +58,7 @@ def rank(
         targets: (questions,), the right items.
         items: number of items.
         among: the only items that take part, (items,); the right one must be one of them.
+        keep: how many of the first items to keep.
 
     Raises:
         DataError: a right item is in its own history, or a score is not a number.
@@ -58,7 +67,8 @@ def rank(
     if among is not None:
         barred[:] = True
         barred[among] = False
-    ranks, top = np.zeros(len(targets), dtype=np.int64), np.full((len(targets), TOP), -1, dtype=np.int64)
+    ranks, top = np.zeros(len(targets), dtype=np.int64), np.full((len(targets), keep), -1, dtype=np.int64)
+    kept = np.full((len(targets), keep), -np.inf, dtype=np.float32)
     step = max(1, _BLOCK // items)
     for start in range(0, len(targets), step):
         some = slice(start, start + step)
@@ -73,13 +83,14 @@ def rank(
         right = scores[np.arange(len(scores)), targets[some]]
         out_of = np.isneginf(scores)
         ranks[some] = ((scores >= right[:, None]) & ~out_of).sum(1)
-        count = min(TOP, items)
+        count = min(keep, items)
         first = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         found = np.take_along_axis(scores, first, axis=1)
         order = np.lexsort((first, -found), axis=1)
         first, found = np.take_along_axis(first, order, axis=1), np.take_along_axis(found, order, axis=1)
         top[some, :count] = np.where(np.isneginf(found), -1, first)
-    return Ranked(ranks, top)
+        kept[some, :count] = found
+    return Ranked(ranks, top, kept)
 
 
 def ndcg(ranks: np.ndarray, k: int = TOP) -> np.ndarray:
@@ -100,7 +111,8 @@ def ranking_scores(
         seed: of the resamples.
     """
     ranks, gains = found.ranks, ndcg(found.ranks)
-    shown = found.top[found.top >= 0]
+    first = found.top[:, :TOP]
+    shown = first[first >= 0]
     popular = np.zeros(len(counts), dtype=bool)
     popular[np.argsort(-counts, kind="stable")[: max(1, round(_POPULAR * len(counts)))]] = True
     share = np.maximum(counts, 1) / max(1, users)  # an item that nobody took counts as taken once

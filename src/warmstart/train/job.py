@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,20 @@ class Rows(Dataset[int]):
         batch["rows"] = torch.tensor(rows)
         batch["labels"] = torch.from_numpy(self.labels[rows].astype(np.int64))
         return batch
+
+
+class Lengths:
+    """What `Rows` asks of inputs where `collate` makes the whole batch: a length of each row, (rows,)."""
+
+    def __init__(self, lengths: np.ndarray) -> None:
+        self.lengths = lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: Sequence[int], augment_seed: int | None = None) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
 
 
 @dataclass(frozen=True)
