@@ -36,7 +36,7 @@ from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.ranker_check import check_ranker, save_answers
-from warmstart.verbs.ranker_folder import BOUND, LoadedRanker, save_ranker
+from warmstart.verbs.ranker_folder import LoadedRanker, save_ranker
 from warmstart.verbs.two_tower_folder import TwoTowers, read_folder, read_record
 from warmstart.verbs.workspace import Workspace
 
@@ -105,7 +105,7 @@ def ranker(options: RankerOptions) -> RankerResult:
         data = ranker_data(towers, split, options.candidates, options.validation_size, options.seed, bar)
     reporter().say(_found(data, options.candidates))
     model = new_ranker(options, towers)
-    bound = {name: source.files[name] for name in BOUND}
+    bound = source.identity()
     workspace.begin(dataclasses.asdict(options), bound)
     clock.add(workspace.spent())
     with reporter().bar("Ranker") as bar:

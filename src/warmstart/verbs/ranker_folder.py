@@ -19,10 +19,9 @@ from warmstart.retrieve.candidates import make_lists
 from warmstart.retrieve.evidence import Evidence
 from warmstart.retrieve.ranker import Ranker, RankerConfig
 from warmstart.verbs.predict import RESULTS
-from warmstart.verbs.two_tower_folder import CONFIG, IDS, VECTORS, WEIGHTS, read_record
+from warmstart.verbs.two_tower_folder import CONFIG, WEIGHTS, read_record
 
 EVIDENCE = "evidence.safetensors"
-BOUND = (CONFIG, WEIGHTS, IDS, VECTORS)  # files of the towers that a ranker goes with
 
 
 @dataclass(frozen=True)

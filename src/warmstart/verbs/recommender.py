@@ -17,6 +17,7 @@ from warmstart.retrieve.item_names import ItemNames
 from warmstart.retrieve.item_table import ItemTable, load_items
 from warmstart.retrieve.pipeline import Answer, Pipeline, Ranker, Request
 from warmstart.retrieve.versions import Serving
+from warmstart.verbs.ranker_folder import load_ranker
 from warmstart.verbs.two_tower_folder import TwoTowers, read_folder
 
 
@@ -238,15 +239,6 @@ def check_fit(towers: TwoTowers, index: FaissIndex, items: ItemTable, place: Pat
         raise ResultError(f"The index in {place} holds vectors that are none of the towers' items.")
     if items.ids != towers.items.ids:
         raise ResultError(f"The table of items in {place} lists other items than the towers know.")
-
-
-def load_ranker(folder: Path) -> Ranker:
-    """Load the ranker of a bundle.
-
-    Raises:
-        ResultError: it cannot be read.
-    """
-    raise ResultError(f"{folder} holds a ranker, and this warmstart knows none.")
 
 
 def _check(k: int, retrieve: int, diversity: float) -> None:
