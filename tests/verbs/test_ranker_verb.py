@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,14 @@ from shop import ITEMS, USERS, write_shop
 import warmstart
 from warmstart.cli.main import run
 from warmstart.contrastive.two_tower_model import tower_scores
-from warmstart.core.errors import DataError, OutputError, ResultError, RoundTripError
+from warmstart.core.errors import DataError, OutputError, ResultError, RoundTripError, UserError
 from warmstart.core.files import digest
 from warmstart.core.recommend import RankerRecord
 from warmstart.data.histories import HistorySplit, split_last
-from warmstart.report.ranker import render_ranker
+from warmstart.report.ranker import headline, render_ranker, verdict
 from warmstart.retrieve.ranker_training import RankerTrainer
 from warmstart.verbs import ranker as ranker_verb
-from warmstart.verbs import ranker_folder
+from warmstart.verbs import ranker_check, ranker_folder
 
 
 def train_towers(shop: tuple[Path, Path], out: Path, **changes: Any) -> Path:
@@ -123,6 +124,18 @@ def test_the_report_is_redrawn_from_the_record_alone(result: Path) -> None:
     assert "<script" not in render_ranker(RankerRecord.from_json(text.replace("thing", "<script>alert(1)</script>")))
 
 
+def test_the_headline_says_plainly_what_came_of_it(result: Path) -> None:
+    values = json.loads((result / "results.json").read_text())
+    values["helps"] = True
+    for low, high, word in ((0.01, 0.02, "raises"), (-0.01, 0.02, "does not clearly change"), (-0.03, -0.01, "lowers")):
+        values["gains"]["NDCG@10"] |= {"value": (low + high) / 2, "low": low, "high": high}
+        record = RankerRecord.from_json(json.dumps(values))
+        assert word in headline(record)
+        assert verdict(record) == {"raises": "good", "lowers": "bad"}.get(word, "mixed")
+    values["helps"] = False
+    assert "does not help" in headline(RankerRecord.from_json(json.dumps(values)))
+
+
 def test_a_loaded_ranker_scores_like_the_trained_one(result: Path, towers: Path) -> None:
     """The figures of the report again, by the public way: one user at a time, from the folders alone."""
     two, ranker = warmstart.load_two_tower(towers), warmstart.load_ranker(result, towers)
@@ -151,6 +164,7 @@ def test_scores_go_with_their_candidates(result: Path) -> None:
     np.testing.assert_allclose(ranker.scores([3, 4, 5, 6], items[::-1], retrieved[::-1]), scores[::-1], atol=1e-4)
     assert np.abs(ranker.scores([12, 13, 14], items, retrieved) - scores).max() > 1e-2
     assert ranker.scores([3], items[:0], retrieved[:0]).shape == (0,)
+    assert ranker_check.check_ranker(result) < 1e-5
     for history, candidates, given, words in (
         ([], items, retrieved, "history is empty"),
         ([3, ITEMS + 1], items, retrieved, "history hold an item that is none of the 25"),
@@ -273,6 +287,13 @@ def test_a_time_budget_ends_training(towers: Path, tmp_path: Path) -> None:
     assert any("--time-budget" in line for line in record.advice)
 
 
+def test_an_existing_result_stays(towers: Path, result: Path) -> None:
+    before = digest(result / "results.json")
+    with pytest.raises(UserError, match="already holds a result"):
+        warmstart.ranker(**arguments(towers, result))
+    assert digest(result / "results.json") == before
+
+
 def test_the_command_line_shows_the_table(towers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["ranker", "--towers", str(towers), "--output-dir", str(tmp_path / "out"), "--max-steps", "3", "--verbose"]
     with pytest.raises(SystemExit) as stop:
@@ -286,11 +307,13 @@ def test_the_command_line_shows_the_table(towers: Path, tmp_path: Path, capsys: 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such folder": ({"towers": "absent"}, "absent holds no result"),
     "a ranker, no towers": ({"towers": "RESULT"}, "no result of contrast two-tower"),
-    "towers of another split": ({"towers": "COLD"}, "--split last"),
+    "towers of another split": ({"towers": "COLD"}, "--split cold_items; a ranker needs --split last"),
     "altered towers": ({"towers": "ALTERED"}, "altered"),
     "heads": ({"heads": 3}, "--width is 16; it must be a multiple of --heads, 3"),
     "one candidate": ({"candidates": 1}, "--candidates"),
     "nothing left to learn from": ({"validation_size": USERS}, "--validation-size 60 keeps 60 of 60"),
+    "nothing to choose by": ({"validation_size": 0.001}, "keeps 0 of 60"),
+    "dropout": ({"dropout": 1.0}, "--dropout"),
     "nothing to resume": ({"resume": True}, "nothing to resume"),
 }
 
