@@ -99,6 +99,16 @@ def test_what_cannot_be_used_is_not_published(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "versions").iterdir()] == ["0001"]
 
 
+def test_a_first_publishing_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    def refuse(folder: Path) -> None:
+        raise ResultError("no")
+
+    serving = Serving(tmp_path / "serve")
+    with pytest.raises(ResultError, match="no"), serving.lock():
+        serving.publish(fill("a"), refuse, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_publishing_that_is_killed_at_any_operation_leaves_a_whole_version(tmp_path: Path) -> None:
     """Before the switch the old version serves, after it the new one; and the next publishing clears up."""
     served = []

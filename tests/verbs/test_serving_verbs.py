@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from shop import ITEMS, USERS, walks, write_shop
 
@@ -194,6 +195,16 @@ def test_single_files_of_another_version_are_refused(made: Path, bundle: Path, n
     shutil.copy(made / source / name.split("/")[1], bundle / name)
     resealed(bundle)
     with pytest.raises(ResultError, match="put together of several"):
+        warmstart.load_recommender(bundle)
+
+
+@pytest.mark.parametrize("column", ["id", "title"])
+def test_a_table_of_other_items_is_refused(bundle: Path, column: str) -> None:
+    frame = pd.read_parquet(bundle / "items.parquet")
+    frame[column] = frame[column].iloc[::-1].to_numpy()
+    frame.to_parquet(bundle / "items.parquet")
+    resealed(bundle)
+    with pytest.raises(ResultError, match="lists other items than the towers know"):
         warmstart.load_recommender(bundle)
 
 

@@ -98,7 +98,10 @@ class Serving:
                 raise OutputError(
                     f"Another process is publishing to {self.folder}; try again when it is done."
                 ) from error
-            yield
+            try:
+                yield
+            finally:
+                self._withdraw()
 
     def publish(self, fill: Callable[[Path], None], check: Callable[[Path], None], keep: int) -> str:
         """Add a version and make it the current one; call it with the lock held.
@@ -162,6 +165,14 @@ class Serving:
         rest = earlier[earlier.index(version) + 1 :] if version in earlier else [now.current, *earlier]
         self._point(Pointer(version, tuple(rest)))
         return self.pointer()
+
+    def _withdraw(self) -> None:
+        """Leave nothing where a first publishing was refused."""
+        if not self.is_one():
+            with contextlib.suppress(OSError):
+                (self.folder / VERSIONS).rmdir()
+                (self.folder / _LOCK).unlink()
+                self.folder.rmdir()
 
     def _point(self, pointer: Pointer) -> None:
         try:

@@ -237,7 +237,7 @@ def check_fit(towers: TwoTowers, index: FaissIndex, items: ItemTable, place: Pat
     numbers = index.ids()
     if index.width != towers.model.shape.dim or (len(numbers) and int(numbers.max()) >= len(towers.items)):
         raise ResultError(f"The index in {place} holds vectors that are none of the towers' items.")
-    if items.ids != towers.items.ids:
+    if items.ids != towers.items.ids or items.titles != towers.titles:
         raise ResultError(f"The table of items in {place} lists other items than the towers know.")
 
 
