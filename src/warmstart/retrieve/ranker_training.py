@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import TrainingArguments
 
 from warmstart.backbones.groups import Group, group_rows
 from warmstart.core.clock import Clock
@@ -92,19 +91,9 @@ class RankerJob(TrainJob):
 
 
 class RankerTrainer(WarmstartTrainer):
-    """Trains a `Ranker` on lists.
-
-    Args:
-        model: the ranker.
-        args: transformers' arguments; of one process.
-        job: what else the training needs.
-        patience: evaluations without improvement after which training stops; None for no such stop.
-    """
+    """Trains a `Ranker` on lists; the arguments are those of `WarmstartTrainer`."""
 
     job: RankerJob
-
-    def __init__(self, model: Ranker, args: TrainingArguments, job: RankerJob, patience: int | None = None) -> None:
-        super().__init__(model, args, job, patience)
 
     def trained_module(self, model: nn.Module) -> Any:
         """The ranker as it is."""

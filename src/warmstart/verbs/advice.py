@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from warmstart.core.contrast import ContrastPoint
 from warmstart.core.records import RunRecord, Scores, StrategyRun
 
 _WEAK_F1 = 0.5
@@ -28,6 +31,16 @@ def advice_for(record: RunRecord) -> tuple[str, ...]:
         _labels(record),
     ]
     return tuple(line for line in found if line)
+
+
+def course_advice(note: str, history: Sequence[ContrastPoint]) -> list[str]:
+    """What the course of a training says: that it was cut short, or that it was still getting better."""
+    if note:
+        return [f"{note[:1].upper()}{note[1:]}; a larger --time-budget would let it finish."]
+    scores = [point.validation_score for point in history if point.validation_score is not None]
+    if len(scores) > 2 and scores[-1] > max(scores[:-1]):
+        return ["The validation score was still rising at the end: try more --num-train-epochs."]
+    return []
 
 
 def _beaten(record: RunRecord) -> str:

@@ -23,6 +23,7 @@ from warmstart.core.records import Record
 from warmstart.data.pairs import Pairs, PairTask, load_pairs, questions
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
+from warmstart.verbs.advice import course_advice
 from warmstart.verbs.contrast_saving import save_sentences
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
@@ -223,11 +224,7 @@ def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, har
         found.append(
             "The model ranks worse than before: use a lower --learning-rate, or keep the model that you started from."
         )
-    if outcome.note:
-        found.append(f"{outcome.note[:1].upper()}{outcome.note[1:]}; a larger --time-budget would let it finish.")
-    scores = [point.validation_score for point in outcome.history if point.validation_score is not None]
-    if len(scores) > 2 and not outcome.note and scores[-1] > max(scores[:-1]):
-        found.append("The validation score was still rising at the end: try more --num-train-epochs.")
+    found += course_advice(outcome.note, outcome.history)
     last = next((point for point in reversed(outcome.history) if point.bound is not None), None)
     if last is not None and last.bound is not None and last.ceiling and last.bound > 0.95 * last.ceiling:
         found.append(

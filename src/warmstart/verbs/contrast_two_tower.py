@@ -28,6 +28,7 @@ from warmstart.report.two_tower import render_two_tower
 from warmstart.retrieve.ranking import Ranked, ndcg, rank, ranking_scores
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
+from warmstart.verbs.advice import course_advice
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.two_tower_check import check_towers, save_queries
@@ -211,16 +212,11 @@ def _advice(
     scores: RankingScores, rows: Sequence[RankedRow], outcome: TwoTowerOutcome, content: Content | None
 ) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
-    lines = []
-    if outcome.note:
-        lines.append(f"{outcome.note[:1].upper()}{outcome.note[1:]}; a larger --time-budget would let it finish.")
+    lines = course_advice(outcome.note, outcome.history)
     best = max(rows, key=lambda row: row.test.ndcg_10.value, default=None)
     if best is not None and scores.ndcg_10.low <= best.test.ndcg_10.value:
         more = "train to the end" if outcome.note else "try more --num-train-epochs, another --dropout, or more events"
         lines.append(f"The towers do not clearly beat {best.name}: use it instead, or {more}.")
-    course = [point.validation_score for point in outcome.history if point.validation_score is not None]
-    if len(course) > 2 and not outcome.note and course[-1] > max(course[:-1]):
-        lines.append("The validation score was still rising at the end: try more --num-train-epochs.")
     if content is None:
         lines.append("Without --items a new item has no vector: give a table of titles, categories or numbers.")
     return tuple(lines)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from warmstart.contrastive.two_tower_model import tower_scores
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import ContrastPoint
 from warmstart.core.errors import DataError, OutputError, ResultError
@@ -25,17 +24,19 @@ from warmstart.core.ranker_options import RankerOptions
 from warmstart.core.recommend import RankedRow, RankerRecord, RerankedExample, TwoTowerRecord
 from warmstart.core.records import Interval, Record
 from warmstart.core.statistics import bootstrap_interval, wilson_interval
-from warmstart.data.histories import Asked, HistorySplit, split_last
+from warmstart.data.histories import HistorySplit, split_last
 from warmstart.report.ranker import render_ranker
-from warmstart.retrieve.candidates import Candidates, Moment, find_candidates, ranker_scores, rerank
+from warmstart.retrieve.candidates import Candidates, ranker_scores, rerank
 from warmstart.retrieve.evidence import gather
 from warmstart.retrieve.ranker import Ranker, RankerConfig
 from warmstart.retrieve.ranker_training import RankerOutcome, train_ranker
 from warmstart.retrieve.ranking import TOP, Ranked, ndcg, ranking_scores
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
+from warmstart.verbs.advice import course_advice
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.ranker_check import check_ranker, save_answers
+from warmstart.verbs.ranker_data import RankerData, kept_questions, ranker_data
 from warmstart.verbs.ranker_folder import LoadedRanker, save_ranker
 from warmstart.verbs.two_tower_folder import TwoTowers, read_folder, read_record
 from warmstart.verbs.workspace import Workspace
@@ -72,16 +73,6 @@ class RankerResult(Record):
     output_dir: str
     report: str
     record: RankerRecord
-
-
-@dataclass(frozen=True)
-class RankerData:
-    """What a ranker learns from, is chosen by and is judged by: the towers' candidates for three sets of questions."""
-
-    learn: Candidates
-    choose: Candidates
-    test: Candidates
-    asked: Asked  # the test questions
 
 
 @verb(RankerOptions)
@@ -147,39 +138,6 @@ def _check_size(options: RankerOptions, questions: int) -> None:
             f"--validation-size {options.validation_size:g} keeps {kept} of {questions} questions for choosing",
             remedy=f"At least {_LEAST} must be kept, and {_LEAST} left to learn from.",
         )
-
-
-def kept_questions(size: float, questions: int) -> int:
-    """How many questions are kept for choosing: a count, or a fraction below 1."""
-    return round(size * questions) if size < 1 else int(size)
-
-
-def ranker_data(
-    towers: TwoTowers, split: HistorySplit, k: int, size: float, seed: int, progress: Any = None
-) -> RankerData:
-    """The towers' candidates, each set of questions with what came before it and nothing else.
-
-    Args:
-        towers: the retriever.
-        split: of their histories.
-        k: candidates of a question.
-        size: of the second last events, those kept for choosing: a count, or a fraction below 1.
-        seed: of that choice.
-        progress: told after each of the two sets.
-    """
-    items = len(towers.items)
-
-    def scorer(users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
-        return tower_scores(towers.model, users, histories, towers.vectors)
-
-    found = []
-    for asked, before in ((split.validation, split.train), (split.test, split.complete)):
-        found.append(find_candidates(scorer, asked, Moment(tuple(before), items), k))
-        if progress is not None:
-            progress(len(found), 2, "")
-    order = np.random.default_rng([seed, 17]).permutation(len(found[0]))
-    kept = kept_questions(size, len(order))
-    return RankerData(found[0].take(np.sort(order[kept:])), found[0].take(np.sort(order[:kept])), found[1], split.test)
 
 
 def new_ranker(options: RankerOptions, towers: TwoTowers) -> Ranker:
@@ -323,12 +281,7 @@ def _advice(record: RankerRecord) -> tuple[str, ...]:
         lines.append(
             "The gain in NDCG@10 is not clearly above zero: the towers alone are simpler, and here about as good."
         )
-    if record.note:
-        lines.append(f"{record.note[:1].upper()}{record.note[1:]}; a larger --time-budget would let it finish.")
-    course = [point.validation_score for point in record.history if point.validation_score is not None]
-    if len(course) > 2 and not record.note and course[-1] > max(course[:-1]):
-        lines.append("The validation score was still rising at the end: try more --num-train-epochs.")
-    return tuple(lines)
+    return (*lines, *course_advice(record.note, record.history))
 
 
 def _found(data: RankerData, k: int) -> str:

@@ -110,16 +110,14 @@ class Recommender:
         return self._answers([number], [read], [own], wanted)[0]
 
     def answers(self, users: Sequence[int], wanted: Wanted) -> list[Recommendations]:
-        """Answers for users of the events by number, each by their own history; users without any get no items.
+        """Answers for users of the events by number, each by their own history; those without any are passed over.
 
         Raises:
             SettingError: a value is out of range.
         """
-        own = [self.towers.histories[user] for user in users]
-        asking = [place for place, history in enumerate(own) if len(history)]
-        found = self._answers([users[p] for p in asking], [own[p] for p in asking], [own[p] for p in asking], wanted)
-        by_place = dict(zip(asking, found, strict=True))
-        return [by_place[place] for place in asking]
+        asking = [user for user in users if len(self.towers.histories[user])]
+        own = [self.towers.histories[user] for user in asking]
+        return self._answers(asking, own, own, wanted)
 
     def _answers(
         self, users: Sequence[int], histories: Sequence[np.ndarray], own: Sequence[np.ndarray], wanted: Wanted
