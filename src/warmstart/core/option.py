@@ -118,6 +118,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "range_max": (0, float("inf"), "at least 1"),
     "projection_dim": (1, 65536, "between 2 and 65536"),
     "batch_size": (0, float("inf"), "at least 1"),
+    "shard_rows": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "dim": (0, 4096, "between 1 and 4096"),
     "layers": (0, 64, "between 1 and 64"),
