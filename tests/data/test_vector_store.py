@@ -28,7 +28,9 @@ def vector(text: str) -> np.ndarray:
 
 
 def items(texts: dict[str, str]) -> ItemList:
-    return ItemList(list(texts), [row_digest(text) for text in texts.values()], [text.title() for text in texts.values()])
+    return ItemList(
+        list(texts), [row_digest(text) for text in texts.values()], [text.title() for text in texts.values()]
+    )
 
 
 def fill(store: VectorStore, texts: dict[str, str], encoded: list[str] | None = None) -> None:
@@ -61,7 +63,11 @@ def check(store: VectorStore, texts: dict[str, str]) -> Stored:
 
 
 OLD = {f"i{number}": f"text {number}" for number in range(10)}
-NEW = {name: text for name, text in OLD.items() if name not in ("i2", "i3")} | {"i5": "another", "n1": "new", "n2": "er"}
+NEW = {name: text for name, text in OLD.items() if name not in ("i2", "i3")} | {
+    "i5": "another",
+    "n1": "new",
+    "n2": "er",
+}
 
 
 def test_items_come_back_with_their_vectors(tmp_path: Path) -> None:
@@ -159,11 +165,11 @@ def test_any_changed_byte_is_refused(tmp_path: Path) -> None:
         altered = bytearray(content)
         altered[len(content) // 2] ^= 1
         path.write_bytes(altered)
-        with pytest.raises(ResultError, match="altered|damaged") as told:
+        with pytest.raises(ResultError, match=r"altered|damaged") as told:
             store.read()
         assert path.name in str(told.value) or path.parent.name in str(told.value)
         path.unlink()
-        with pytest.raises(ResultError, match="missing|altered|no encoded items"):
+        with pytest.raises(ResultError, match=r"missing|altered|no encoded items"):
             store.read()
         path.write_bytes(content)
     check(store, OLD)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import field
@@ -63,7 +64,7 @@ def verb(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]
             missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in kwargs]
             if missing:
                 raise SettingError(f"{function.__name__} needs {', '.join(missing)}")
-            if not isinstance(kwargs.get("data", ""), (str, Path)):
+            if not isinstance(kwargs.get("data"), (str, Path, types.NoneType)):
                 kwargs["data"] = _hand_over(kwargs["data"])
             return function(options(*args, **kwargs))
 
