@@ -1,4 +1,4 @@
-"""The folder of vectors: filled in parts, killed at any file operation, brought up to date, and refused when altered."""
+"""The folder of vectors: filled in parts, killed at any file operation, brought up to date, refused when altered."""
 
 from __future__ import annotations
 
