@@ -279,8 +279,8 @@ def report(found: dict[str, dict[str, Any]]) -> str:
         cell = found["killed"]
         text += (
             f"\n\nKilled after {cell['seconds_before_the_kill']:.0f} s and resumed: {cell['encoded']:,} of "
-            f"{cell['titles']:,} were left to encode, {cell['lost']} lost, {cell['doubled']} doubled, {cell['different']} of "
-            f"{cell['compared']:,} vectors differ from those of the uninterrupted run."
+            f"{cell['titles']:,} were left to encode, {cell['lost']} lost, {cell['doubled']} doubled, "
+            f"{cell['different']} of {cell['compared']:,} vectors differ from those of the uninterrupted run."
         )
     return text
 

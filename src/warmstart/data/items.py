@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from warmstart.core.encode_options import IndexEncodeOptions
+from warmstart.core.option import handed_over
 from warmstart.core.records import Finding
 from warmstart.data import checks, folders
 from warmstart.data.cells import Where, cells, label_strings, text_strings
 from warmstart.data.checks import Problem
 from warmstart.data.columns import input_roles, require
 from warmstart.data.event_files import read_events
-from warmstart.data.hub import is_saved
+from warmstart.data.hub import from_dataset, is_saved
 from warmstart.data.pictures import names_of
 from warmstart.data.reading import read_one
 from warmstart.data.role_names import guess_role, id_column
@@ -136,6 +137,9 @@ def load_queries(data: str, text_column: str | None, image_column: str | None) -
 
 
 def _read(data: str) -> Source:
+    given = handed_over(data)
+    if given is not None:
+        return from_dataset(given, data).main
     path = Path(data).expanduser()
     if data.startswith("sample:"):
         return read_events(data, "--data")
