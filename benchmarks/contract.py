@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -68,10 +69,12 @@ def run(
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the larger data sets")
     parser.add_argument("--cell", choices=sorted(cells), help="only this cell, and again if it is there already")
     parser.add_argument("--report", action="store_true", help="only print the report of what is there")
+    parser.add_argument("--rows", type=int, help="only so many rows, to see that a cell works; nothing is kept")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for a quiet machine")
     args = parser.parse_args()
-    folder = RESULTS / name
+    folder = RESULTS / name if args.rows is None else Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
+    timed = timed and args.rows is None
     if not args.report:
         with (RESULTS / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

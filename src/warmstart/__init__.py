@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from warmstart.verbs.index_add import index_add as index_add
     from warmstart.verbs.index_build import index_build as index_build
     from warmstart.verbs.index_delete import index_delete as index_delete
+    from warmstart.verbs.index_encode import index_encode as index_encode
     from warmstart.verbs.index_publish import index_publish as index_publish
     from warmstart.verbs.index_rollback import index_rollback as index_rollback
     from warmstart.verbs.index_search import index_search as index_search
@@ -52,6 +53,7 @@ _HOMES = {
     "index_add": "warmstart.verbs.index_add",
     "index_build": "warmstart.verbs.index_build",
     "index_delete": "warmstart.verbs.index_delete",
+    "index_encode": "warmstart.verbs.index_encode",
     "index_publish": "warmstart.verbs.index_publish",
     "index_rollback": "warmstart.verbs.index_rollback",
     "index_search": "warmstart.verbs.index_search",

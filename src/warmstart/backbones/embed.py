@@ -67,7 +67,8 @@ def inference_copy(model: Classifier, dtype: torch.dtype, device: torch.device) 
 
     Buffers that are no weights (rotary frequencies) stay in float32, as they do when transformers loads in bfloat16.
     """
-    if dtype == torch.float32 and device_of(model) == device and not model.training:
+    own = next(model.backbone.parameters()).dtype
+    if dtype == own and device_of(model) == device and not model.training:
         return model
     clone: Classifier = copy.deepcopy(model).to(device).eval()
     computed = [

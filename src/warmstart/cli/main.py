@@ -14,6 +14,7 @@ import typer
 
 from warmstart.cli.commands import command
 from warmstart.core import contrast_options as c
+from warmstart.core import encode_options as e
 from warmstart.core import index_options as i
 from warmstart.core import options as o
 from warmstart.core import ranker_options as r
@@ -115,6 +116,7 @@ for _name, _options, _text, _module in _CONTRAST:
 app.add_typer(_contrast, name="contrast")
 
 _INDEX: tuple[tuple[str, type[Any], str], ...] = (
+    ("encode", e.IndexEncodeOptions, "Encode items into a folder of vectors, or bring one up to date."),
     ("build", i.IndexBuildOptions, "Build an index of vectors."),
     ("tune", i.IndexTuneOptions, "Build the cheapest index that reaches a recall within a latency, or refuse."),
     ("search", i.IndexSearchOptions, "Write the nearest vectors of each query to a file."),

@@ -11,6 +11,7 @@ from warmstart.cli.console import output
 from warmstart.cli.show_index import show_index_add as show_index_add
 from warmstart.cli.show_index import show_index_build as show_index_build
 from warmstart.cli.show_index import show_index_delete as show_index_delete
+from warmstart.cli.show_index import show_index_encode as show_index_encode
 from warmstart.cli.show_index import show_index_search as show_index_search
 from warmstart.cli.show_index import show_index_tune as show_index_tune
 from warmstart.cli.show_ranker import show_ranker as show_ranker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -15,8 +16,24 @@ if TYPE_CHECKING:
     from warmstart.verbs.index_add import AddSummary
     from warmstart.verbs.index_build import IndexBuildResult
     from warmstart.verbs.index_delete import DeleteSummary
+    from warmstart.verbs.index_encode import EncodeResult
     from warmstart.verbs.index_search import SearchSummary
     from warmstart.verbs.index_tune import IndexTuneResult
+
+
+def show_index_encode(result: EncodeResult, verbose: bool) -> None:
+    """What changed, how quickly, and where it is."""
+    record = result.record
+    output.print(
+        f"{record.new:,} new, {record.changed:,} changed, {record.removed:,} removed, {record.kept:,} kept: "
+        f"{record.items:,} vectors of width {record.width} by {escape(record.encoder.model)}"
+    )
+    if record.encoded:
+        output.print(
+            f"{record.encoded:,} encoded at {record.items_per_second:,.0f} items/s; "
+            f"memory at most {record.peak_memory_mb:,.0f} MB"
+        )
+    output.print(f"Vectors: {escape(result.output_dir)}")
 
 
 def show_index_build(result: IndexBuildResult, verbose: bool) -> None:
@@ -45,14 +62,25 @@ def show_index_tune(result: IndexTuneResult, verbose: bool) -> None:
 
 
 def show_index_search(result: SearchSummary, verbose: bool) -> None:
-    """How many answers are where."""
-    output.print(f"{result.answers:,} answers to each of {result.queries:,} queries: {escape(result.output)}")
+    """The answers, or how many are where."""
+    if result.output:
+        output.print(f"{result.answers:,} answers to each of {result.queries:,} queries: {escape(result.output)}")
+        return
+    titled = any(answer.title for answer in result.shown)
+    for query, answers in itertools.groupby(result.shown, key=lambda answer: answer.query):
+        table = Table("", *(["title"] if titled else []), "id", "score", title=escape(query))
+        for answer in answers:
+            named = [escape(answer.title)] if titled else []
+            table.add_row(str(answer.rank), *named, escape(answer.id), f"{answer.score:.3f}")
+        output.print(table)
 
 
 def show_index_add(result: AddSummary, verbose: bool) -> None:
     """What the index holds now."""
+    deleted = f", {result.deleted:,} deleted" if result.deleted else ""
     output.print(
-        f"{result.added:,} added, {result.updated:,} replaced: {result.vectors:,} vectors in {escape(result.index)}"
+        f"{result.added:,} added, {result.updated:,} replaced{deleted}: {result.vectors:,} vectors in "
+        f"{escape(result.index)}"
     )
 
 

@@ -73,5 +73,9 @@ class GoalNotMetError(UserError):
     """No index reaches the recall within the latency that was asked for; nothing was written."""
 
 
+class UnfinishedError(UserError):
+    """The time budget ran out before the work was done; what was done is kept for --resume."""
+
+
 class ContrastError(WarmstartError):
     """No contrastive loss can be made of a batch: not finite, nothing to tell apart, or nothing to find."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from warmstart.core.errors import ResultError
+from warmstart.core.errors import OutputError, ResultError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,6 +96,25 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock file, so that no other process changes its folder meanwhile.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be written.
+    """
+    try:
+        handle = path.open("w")
+    except OSError as error:
+        raise OutputError(f"{path.parent} cannot be written: {error.strerror or error}.") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"Another process is working in {path.parent}.") from error
+        yield
 
 
 def _seal(values: Mapping[str, Any]) -> str:

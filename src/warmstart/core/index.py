@@ -6,6 +6,7 @@ Like `records.py`: plain values only, with JSON both ways. Names are FAISS's own
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from warmstart.core.record import Interval, Record
 
@@ -90,6 +91,71 @@ class Candidate(Record):
 
 
 @dataclass(frozen=True)
+class EncoderCard(Record):
+    """What made the vectors of a folder; vectors of two folders are comparable where all of it is equal.
+
+    Attributes:
+        model: Hub name or folder, as it was given.
+        revision: on the Hub.
+        reads: text, pair or image.
+        columns: role → column of the table.
+        pooling: as given; None for the model's own, as for those that follow.
+        max_length: tokens.
+        image_size: pixels.
+        prompt: text before every text.
+        normalize: whether vectors are brought to unit length.
+        bf16: whether the arithmetic is bfloat16.
+        dtype: how vectors are kept.
+        weights: digest of the model's weights.
+        preprocessing: digest of what tokenizer or image processor do.
+    """
+
+    model: str
+    revision: str | None
+    reads: str
+    columns: dict[str, str]
+    pooling: str | None
+    max_length: int | None
+    image_size: int | None
+    prompt: str | None
+    normalize: bool
+    bf16: bool
+    dtype: str
+    weights: str
+    preprocessing: str
+
+    def settings(self) -> dict[str, Any]:
+        """All that vectors depend on; not where the model was found."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("model", "revision")}
+
+
+@dataclass(frozen=True)
+class EncodeRecord(Record):
+    """What the last `index encode` into a folder did: results.json."""
+
+    verb: str
+    created: str
+    source: str
+    encoder: EncoderCard
+    guessed: tuple[str, ...]  # roles whose columns were guessed
+    items: int
+    new: int
+    changed: int
+    removed: int
+    kept: int
+    dropped: int  # rows that could not be used and were left out
+    encoded: int  # by this call; the others were there already
+    width: int
+    shards: int
+    seconds: float
+    items_per_second: float  # encoded, by the seconds that encoding took
+    peak_memory_mb: float
+    versions: dict[str, str]
+    machine: str
+    command: str
+
+
+@dataclass(frozen=True)
 class VectorsCard(Record):
     """What vectors an index holds."""
 
@@ -99,6 +165,7 @@ class VectorsCard(Record):
     unit_length: bool  # all of them; an inner product is then a cosine
     digest: str
     towers: dict[str, str] = field(default_factory=dict)  # of items of towers: file of theirs → sha256
+    encoder: EncoderCard | None = None  # of a folder that `index encode` wrote
 
 
 @dataclass(frozen=True)

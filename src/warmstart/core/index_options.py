@@ -14,7 +14,8 @@ class VectorOptions:
     """Which vectors go into an index."""
 
     vectors: str | None = option(
-        None, "Vectors: .npy, .safetensors, or .parquet with a column of lists or number columns."
+        None,
+        "Vectors: .npy, .safetensors, .parquet with a column of lists or number columns, or a folder of index encode.",
     )
     towers: str | None = option(
         None, "Result of contrast two-tower, instead of --vectors: its items, by their numbers, asked for by its users."
@@ -83,8 +84,17 @@ class IndexSearchOptions(EffortOptions):
     """Options of `index search`."""
 
     index: str = required("Folder that index build or index tune wrote.", argument=True)
-    vectors: str = required("Queries: .npy, .safetensors or .parquet.")
-    output: str = required("File to write: .csv, .tsv, .jsonl or .parquet.")
+    vectors: str | None = option(None, "Queries: .npy, .safetensors or .parquet.")
+    text: str | tuple[str, ...] = option(
+        (), "A query in words, of an index of encoded items; may be given more than once.", many=True
+    )
+    data: str | None = option(None, "Queries of an index of encoded items: a table with a column of texts or images.")
+    text_column: str | None = option(None, "Column of --data with the text. Guessed when not given.")
+    image_column: str | None = option(None, "Column of --data with image paths, in place of texts.")
+    prompt: str | None = option(None, "Text put before every query. Default: what was put before the items.")
+    output: str | None = option(
+        None, "File to write: .csv, .tsv, .jsonl or .parquet. Without it, the answers to up to 20 queries are shown."
+    )
     k: int = option(10, "Answers to each query.")
     allow: str | None = option(None, "File of ids; only these may be answered.")
     block: str | None = option(None, "File of ids that must not be answered.")
@@ -100,9 +110,13 @@ class IndexAddOptions:
     """Options of `index add`."""
 
     index: str = required("Folder that index build or index tune wrote.", argument=True)
-    vectors: str = required("Vectors to add: .npy, .safetensors or .parquet.")
-    ids: str | None = option(None, "Their ids; needed, but for a Parquet file with a column `id`.")
-    update: bool = option(False, "Replace the vectors of ids that are there already.")
+    vectors: str = required("Vectors to add: .npy, .safetensors or .parquet; or the folder of index encode.")
+    ids: str | None = option(None, "Their ids; needed, but for a Parquet file with a column `id` and for a folder.")
+    update: bool = option(
+        False,
+        "Replace the vectors of ids that are there already; of a folder, those that changed, and delete what it no "
+        "longer holds.",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import field
@@ -63,7 +64,7 @@ def verb(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]
             missing = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in kwargs]
             if missing:
                 raise SettingError(f"{function.__name__} needs {', '.join(missing)}")
-            if not isinstance(kwargs.get("data", ""), (str, Path)):
+            if not isinstance(kwargs.get("data"), (str, Path, types.NoneType)):
                 kwargs["data"] = _hand_over(kwargs["data"])
             return function(options(*args, **kwargs))
 
@@ -118,6 +119,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "range_max": (0, float("inf"), "at least 1"),
     "projection_dim": (1, 65536, "between 2 and 65536"),
     "batch_size": (0, float("inf"), "at least 1"),
+    "shard_rows": (0, float("inf"), "at least 1"),
     "rows": (0, float("inf"), "at least 1"),
     "dim": (0, 4096, "between 1 and 4096"),
     "layers": (0, 64, "between 1 and 64"),

@@ -48,7 +48,7 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadOptions:
+class ReadOptions:
     """How to read a pretrained model, whichever it is."""
 
     revision: str | None = option(None, "Branch, tag or commit on the Hub.")
@@ -67,6 +67,12 @@ class LoadOptions:
     trust_remote_code: bool = option(
         False, "Run code that comes with the model. Only for models whose code you have read."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions(ReadOptions):
+    """The same, and where to keep what it gave."""
+
     cache_dir: str | None = option(
         None, "Folder of cached features and of the ledger. Default: $WARMSTART_CACHE or ~/.cache/warmstart."
     )

@@ -20,7 +20,7 @@ from warmstart.data.columns import require
 from warmstart.data.event_files import read_events
 from warmstart.data.features import FeaturePlan, Features, apply_plan, days, fit_plan, split_values
 from warmstart.data.ids import IdMap
-from warmstart.data.role_names import guess_role, plain_name
+from warmstart.data.role_names import guess_role, id_column, plain_name
 from warmstart.data.sources import Source
 
 _DATES = 0.9  # of the filled cells must be dates
@@ -126,16 +126,7 @@ def _id_column(source: Source, kind: str, named: Columns, like: str) -> str:
     same = [column for column in source.columns if plain_name(column) == plain_name(like)]
     if same:
         return same[0]
-    found = guess_role(source, kind, set(), needed=False)
-    if found is None and "id" in map(plain_name, source.columns):
-        found = next(column for column in source.columns if plain_name(column) == "id")
-    if found is None:
-        raise DataError(
-            f"no column has a name that says it holds the {kind} ids",
-            remedy=f"Name it with --{kind}s-id-column; columns there: {', '.join(map(repr, source.columns))}.",
-            file=source.name,
-        )
-    return found
+    return id_column(source, kind, f"--{kind}s-id-column")
 
 
 def _check_ids(names: Sequence[str | None], source: Source, column: str) -> None:

@@ -6,6 +6,8 @@ Which findings stop a run and which only warn (`--drop-invalid` leaves out the r
 |---|---|---|
 | missing_labels | stop * | an empty label |
 | empty_texts | stop * | a text without a visible character |
+| missing_ids | stop * | an empty id, where rows are items |
+| repeated_ids | stop * | an id that an earlier row has, where rows are items |
 | broken_images | stop * | an image that is not there, empty, damaged, without pixels, or no image |
 | tiny_classes | stop * | fewer than 2 rows to learn a label from |
 | unknown_labels | stop * | rows to judge by whose label no row to learn from has |
@@ -64,6 +66,24 @@ def empty_texts(texts: Sequence[str], where: Where) -> list[Problem]:
     """Rows whose text shows nothing."""
     empty = [place for place, text in enumerate(texts) if not text.strip()]
     return _droppable("empty_texts", "the text is empty", empty, where)
+
+
+def missing_ids(ids: Sequence[str | None], where: Where) -> list[Problem]:
+    """Rows without an id."""
+    return _droppable("missing_ids", "the id is missing", [p for p, name in enumerate(ids) if name is None], where)
+
+
+def repeated_ids(ids: Sequence[str | None], where: Where) -> list[Problem]:
+    """Rows whose id an earlier row has."""
+    seen: set[str] = set()
+    again = []
+    for place, name in enumerate(ids):
+        if name is not None and name in seen:
+            again.append(place)
+        elif name is not None:
+            seen.add(name)
+    named = _list([str(ids[place]) for place in again])
+    return _droppable("repeated_ids", f"an earlier row has the id {named}", again, where)
 
 
 def broken_images(problems: Sequence[str], names: Sequence[str], where: Where) -> list[Problem]:

@@ -85,6 +85,28 @@ def assign_roles(source: Source, options: DataOptions, defaults: dict[str, str])
     return Roles(_modality(columns), columns, tuple(guessed))
 
 
+def input_roles(source: Source, named: dict[str, str | None], taken: str) -> Roles:
+    """The columns that an encoder reads: the named ones, else one that is guessed.
+
+    Args:
+        source: the rows.
+        named: "text", "text_pair" and "image" → column, or None.
+        taken: a column that is none of them.
+
+    Raises:
+        SettingError: roles are given the same column, or do not go together.
+        DataError: a named column is not there, or no column stands out.
+    """
+    columns = {role: column for role, column in named.items() if column is not None}
+    _check_named({**columns, "id": taken} if taken in columns.values() else columns, source)
+    if columns:
+        return Roles(_modality(columns), columns)
+    profiles = [profile for profile in _profiles(source) if profile.name != taken or profile.images]
+    image = _guess_image(profiles, source)
+    role, column = ("text", _guess_text(profiles, source)) if image is None else ("image", image)
+    return Roles(_modality({role: column}), {role: column}, (role,))
+
+
 def roles_of(card: TaskCard, *, labelled: bool) -> Roles:
     """The roles that a task had, with its label and group columns or with its inputs only."""
     wanted = ("text", "text_pair", "image", *(("label", "group") if labelled else ()))

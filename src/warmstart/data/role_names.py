@@ -42,3 +42,26 @@ def guess_role(source: Source, role: str, taken: set[str], *, needed: bool) -> s
             file=source.name,
         )
     return found
+
+
+def id_column(source: Source, kind: str, option: str) -> str:
+    """The column with the ids, by its name: one for the kind of thing that has them, else `id`.
+
+    Args:
+        source: the rows.
+        kind: "user" or "item".
+        option: what names it on the command line.
+
+    Raises:
+        DataError: no name says so.
+    """
+    found = guess_role(source, kind, set(), needed=False)
+    if found is None:
+        found = next((column for column in source.columns if plain_name(column) == "id"), None)
+    if found is None:
+        raise DataError(
+            f"no column has a name that says it holds the {kind} ids",
+            remedy=f"Name it with {option}; columns there: {', '.join(map(repr, source.columns))}.",
+            file=source.name,
+        )
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from warmstart.core.index import IndexPlan
+from warmstart.core.vector_rows import VectorRows, as_float32
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.plans import training_rows
 
@@ -17,7 +18,7 @@ Progress = Callable[[int, int, str], None]
 def build(
     plan: IndexPlan,
     ids: np.ndarray,
-    vectors: np.ndarray,
+    vectors: VectorRows,
     seed: int = 0,
     progress: Progress = lambda done, total, note: None,
     enough: Callable[[], bool] = lambda: False,
@@ -48,8 +49,8 @@ def build(
     return index
 
 
-def _sample(vectors: np.ndarray, rows: int, seed: int) -> np.ndarray:
+def _sample(vectors: VectorRows, rows: int, seed: int) -> np.ndarray:
     if rows >= len(vectors):
-        return np.asarray(vectors, dtype=np.float32)
+        return as_float32(vectors[:])
     chosen = np.sort(np.random.default_rng(seed).choice(len(vectors), rows, replace=False))
-    return np.asarray(vectors[chosen], dtype=np.float32)
+    return as_float32(vectors[chosen])

@@ -10,6 +10,7 @@ import numpy as np
 
 from warmstart.core.record import Interval
 from warmstart.core.statistics import bootstrap_interval
+from warmstart.core.vector_rows import VectorRows, as_float32
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.ids import IdTable
 
@@ -33,13 +34,13 @@ class ExactAnswer:
         k: how many nearest.
     """
 
-    def __init__(self, queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray, k: int) -> None:
+    def __init__(self, queries: np.ndarray, ids: np.ndarray, vectors: VectorRows, k: int) -> None:
         self.queries, self.k = queries, min(k, len(vectors))
         self._vectors, self._rows = vectors, IdTable()
         self._rows.add(ids)
         best = np.zeros((len(queries), 0), dtype=np.float32)
         for start in range(0, len(vectors), _ROWS):
-            block = np.ascontiguousarray(vectors[start : start + _ROWS], dtype=np.float32)
+            block = as_float32(vectors[start : start + _ROWS])
             scores, _ = faiss.knn(queries, block, min(self.k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
             best = -np.sort(-np.concatenate([best, scores], axis=1), axis=1)[:, : self.k]  # (queries, k)
         self._edge = best[:, -1] - _TIE * np.abs(best[:, -1])

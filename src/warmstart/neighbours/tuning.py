@@ -16,6 +16,7 @@ import numpy as np
 from warmstart.core.clock import Clock
 from warmstart.core.errors import GoalNotMetError
 from warmstart.core.index import Candidate, Effort, EffortPoint, Goal, IndexPlan
+from warmstart.core.vector_rows import VectorRows
 from warmstart.neighbours.building import Progress, build
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.measure import ExactAnswer, latency, recall_interval
@@ -36,7 +37,7 @@ class Tuned:
 def measure(
     plan: IndexPlan,
     ids: np.ndarray,
-    vectors: np.ndarray,
+    vectors: VectorRows,
     answer: ExactAnswer,
     goal: Goal,
     clock: Clock,

@@ -18,7 +18,7 @@ from warmstart.neighbours.building import build
 from warmstart.neighbours.folder import write_index
 from warmstart.neighbours.plans import usual_kind, whole
 from warmstart.verbs import facts
-from warmstart.verbs.index_input import effort_of, versions
+from warmstart.verbs.index_input import effort_of, save_names, versions
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.towers_input import read_source
 from warmstart.verbs.workspace import Workspace
@@ -68,6 +68,7 @@ def index_build(options: IndexBuildOptions) -> IndexBuildResult:
     try:
         staged = workspace.staging()
         write_index(index, staged)
+        save_names(items, staged)
         record = dataclasses.replace(record, files=digests(staged, RESULTS))
         write_text(staged / RESULTS, record.to_json())
         workspace.publish()

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from warmstart.core.index_options import IndexDeleteOptions
 from warmstart.core.option import verb
 from warmstart.core.records import Record
-from warmstart.data.vectors import read_ids
 from warmstart.neighbours.faiss_index import FaissIndex
-from warmstart.verbs.index_input import change
+from warmstart.verbs.index_input import change, ids_of, read_names_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def index_delete(options: IndexDeleteOptions) -> DeleteSummary:
     Raises:
         UserError: an id is not there, or the index is not whole; it is then as it was.
     """
-    ids = read_ids(options.ids)
+    ids = ids_of(options.ids, read_names_of(options.index))
 
     def alter(index: FaissIndex) -> int:
         index.delete(ids)

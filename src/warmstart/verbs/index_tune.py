@@ -20,6 +20,7 @@ from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.records import Record
 from warmstart.core.sizes import show_bytes
+from warmstart.core.vector_rows import VectorRows
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.folder import load_index, write_index
 from warmstart.neighbours.measure import ExactAnswer
@@ -28,7 +29,7 @@ from warmstart.neighbours.tuning import cheapest, measure, refuse
 from warmstart.report.index import render_tune
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
-from warmstart.verbs.index_input import Items, read_queries, versions
+from warmstart.verbs.index_input import Items, read_queries, save_names, versions
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.towers_input import asked, read_source
 from warmstart.verbs.workspace import Workspace
@@ -52,7 +53,7 @@ class _Split:
     """Vectors to build candidates of, and queries to measure them with."""
 
     ids: np.ndarray
-    vectors: np.ndarray
+    vectors: VectorRows
     queries: np.ndarray
     held_out: np.ndarray  # (rows,), places of the items that are queries for now; empty with queries of their own
     source: str
@@ -100,7 +101,7 @@ def index_tune(options: IndexTuneOptions) -> IndexTuneResult:
             f"Other work kept the machine {busy:.0f} % busy at the start: on a quiet one, less would have met the goal."
         )
         record = dataclasses.replace(record, advice=(*record.advice, line))
-    return _save(workspace, index, record)
+    return _save(workspace, index, record, items)
 
 
 def _read(options: IndexTuneOptions) -> tuple[Items, np.ndarray | None, str]:
@@ -236,9 +237,10 @@ def _advice(split: _Split, items: Items, measured: list[Candidate], kinds: tuple
     return tuple(found)
 
 
-def _save(workspace: Workspace, index: FaissIndex, record: TuneRecord) -> IndexTuneResult:
+def _save(workspace: Workspace, index: FaissIndex, record: TuneRecord, items: Items) -> IndexTuneResult:
     staged = workspace.staging()
     write_index(index, staged)
+    save_names(items, staged)
     write_text(staged / "report.html", render_tune(TuneRecord.from_json(record.to_json())))
     whole = dataclasses.replace(record, files=digests(staged, RESULTS))
     write_text(staged / RESULTS, whole.to_json())
