@@ -173,19 +173,13 @@ def _texts(figures: list[Any], count: int) -> list[str]:
     ]
 
 
-def encode(shard: int, args: argparse.Namespace) -> dict[str, Any]:
-    return ann_data.encode(args.data, shard)
-
-
 def resample(size: str, args: argparse.Namespace) -> dict[str, Any]:
     return ann_data.resample(SIZES[size])
 
 
 def all_cells() -> dict[str, contract.Cell]:
-    """Encoding, then for each size its vectors, every candidate, and FAISS's own."""
-    found: dict[str, contract.Cell] = {
-        f"encode-{shard}": functools.partial(encode, shard) for shard in range(ann_data.SHARDS)
-    }
+    """For each size its vectors, every candidate, and FAISS's own."""
+    found: dict[str, contract.Cell] = {}
     for size in SIZES:
         found[f"{size}-vectors"] = functools.partial(resample, size)
         found |= {f"{size}-{kind}": functools.partial(ours, size, kind) for kind in PLANS}

@@ -1,9 +1,9 @@
 """Vectors for `ann`: really encoded titles in 64 dimensions, resampled with local noise to a million and ten millions.
 
 Texts are AG News titles, CLINC150 utterances and Flickr8k captions, and recombinations of them: the first half of one
-with the second half of another of the same set. MiniLM encodes them; a principal component analysis keeps 64 of 384
-dimensions; vectors have length 1. A resampled vector is one of these, moved in a random direction by half the distance
-to its tenth neighbour. Every hundredth title is left out of it, and is a query.
+with the second half of another of the same set. MiniLM encodes them (`encode`); a principal component analysis keeps 64
+of 384 dimensions; vectors have length 1. A resampled vector is one of these, moved in a random direction by half the
+distance to its tenth neighbour. Every hundredth title is left out of it, and is a query.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import faiss
 import numpy as np
 import pandas as pd
 
-TITLES, SHARDS, WIDTH = 200_000, 5, 64
+from warmstart.data.vector_store import VectorStore
+
+TITLES, WIDTH = 200_000, 64
 QUERY_EVERY = 100
 _NEIGHBOURS, _NOISE = 10, 0.5
 _BLOCK = 1 << 17
@@ -27,6 +29,13 @@ MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 def cache() -> Path:
     """Where encoded titles and resampled vectors are kept; large, and made again when missing."""
     folder = Path(os.environ.get("WARMSTART_CACHE", "~/.cache/warmstart")).expanduser() / "benchmarks" / "ann"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def encoded_folder() -> Path:
+    """Where `encode` keeps items and encoded folders between its cells."""
+    folder = cache().parent / "encode"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -47,22 +56,14 @@ def titles(data: Path) -> list[str]:
     return [chosen[int(place)] for place in draw.permutation(TITLES)]
 
 
-def encode(data: Path, shard: int) -> dict[str, Any]:
-    """Encode one shard of the titles into the cache."""
-    from warmstart.backbones.embed import forward
-    from warmstart.backbones.load import load_backbone
-
-    texts = titles(data)[shard::SHARDS]
-    backbone = load_backbone(MODEL)
-    found = forward(backbone.encoder, backbone.preprocessor.encode({"text": texts}))
-    np.save(cache() / f"titles-{shard}.npy", found.features.astype(np.float32))
-    return {"texts": len(texts), "seconds": found.seconds, "texts_per_second": len(texts) / found.seconds}
-
-
 def encoded() -> np.ndarray:
-    """All titles, (titles, 64), of length 1."""
-    shards = [np.load(cache() / f"titles-{shard}.npy") for shard in range(SHARDS)]
-    vectors = np.concatenate(shards)
+    """All titles as `encode`'s cell `ours` left them, (titles, 64), of length 1, in the order of `titles`."""
+    folder = encoded_folder() / "whole"
+    if not VectorStore(folder).is_whole():
+        raise SystemExit("The titles are not encoded yet: python benchmarks/encode.py --data FOLDER --cell ours")
+    found = VectorStore(folder).read()
+    places = np.argsort([int(name.removeprefix("t")) for name in found.items.ids])
+    vectors = np.asarray(found.vectors[places], dtype=np.float32)
     vectors -= vectors.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov(vectors.T))
     return unit(vectors @ axes[:, ::-1][:, :WIDTH].astype(np.float32))

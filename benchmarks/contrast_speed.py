@@ -87,8 +87,10 @@ def ours(batch: int, steps: int, dropout: bool) -> list[tuple[float, float]]:
 
 
 def loss_of(info_nce: Any) -> Any:
+    from warmstart.contrastive.pair_loss import CHUNK
+
     def loss(queries: torch.Tensor, candidates: torch.Tensor) -> tuple[torch.Tensor, float]:
-        value = info_nce(queries, candidates, scale=20.0).loss
+        value = info_nce(queries, candidates, scale=20.0, chunk=CHUNK).loss
         return value, float(value.detach())
 
     return loss

@@ -41,13 +41,6 @@ BATCHES, BATCH_ROWS = (32, 64, 128), 2000
 SHARE = 100  # one title in so many is changed, and as many are new
 
 
-def folder() -> Path:
-    """Where items and encoded folders are kept between cells."""
-    place = ann_data.cache().parent / "encode"
-    place.mkdir(parents=True, exist_ok=True)
-    return place
-
-
 def titles(args: argparse.Namespace) -> list[str]:
     return ann_data.titles(args.data)[: args.rows]
 
@@ -89,19 +82,21 @@ def shard(args: argparse.Namespace) -> int:
 
 def ours(args: argparse.Namespace) -> dict[str, Any]:
     """All titles, uninterrupted."""
-    items = write_items(folder() / "items.csv", titles(args))
-    record, seconds = encode(items, folder() / "whole", "--overwrite", "--shard-rows", str(shard(args)))
-    size = sum(path.stat().st_size for path in (folder() / "whole").rglob("*") if path.is_file())
+    items = write_items(ann_data.encoded_folder() / "items.csv", titles(args))
+    record, seconds = encode(
+        items, ann_data.encoded_folder() / "whole", "--overwrite", "--shard-rows", str(shard(args))
+    )
+    size = sum(path.stat().st_size for path in (ann_data.encoded_folder() / "whole").rglob("*") if path.is_file())
     return told(record, seconds) | {"shards": record.shards, "bytes": size}
 
 
 def killed(args: argparse.Namespace) -> dict[str, Any]:
     """Killed about half way, resumed, and compared with the folder of `ours`."""
-    items, out = folder() / "items.csv", folder() / "killed"
+    items, out = ann_data.encoded_folder() / "items.csv", ann_data.encoded_folder() / "killed"
     shutil.rmtree(out, ignore_errors=True)
     running = out.with_name("killed.running")
     shutil.rmtree(running, ignore_errors=True)
-    rows = len(VectorStore(folder() / "whole").read().items)
+    rows = len(VectorStore(ann_data.encoded_folder() / "whole").read().items)
     same = ("--shard-rows", str(shard(args)))
     half = rows // (2 * shard(args))
     start = time.perf_counter()
@@ -116,7 +111,7 @@ def killed(args: argparse.Namespace) -> dict[str, Any]:
     process.wait()
     before = time.perf_counter() - start
     record, after = encode(items, out, *same, "--resume")
-    return told(record, after) | {"seconds_before_the_kill": before} | compare(folder() / "whole", out)
+    return told(record, after) | {"seconds_before_the_kill": before} | compare(ann_data.encoded_folder() / "whole", out)
 
 
 def compare(one: Path, two: Path) -> dict[str, Any]:
@@ -142,18 +137,18 @@ def vectors_of(stored: Stored, ids: list[str]) -> np.ndarray:
 
 def incremental(args: argparse.Namespace) -> dict[str, Any]:
     """One title in a hundred changed, and as many new."""
-    out, texts = folder() / "updated", titles(args)
+    out, texts = ann_data.encoded_folder() / "updated", titles(args)
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(folder() / "whole", out)
+    shutil.copytree(ann_data.encoded_folder() / "whole", out)
     count = max(1, len(texts) // SHARE)
     chosen = np.sort(np.random.default_rng(0).choice(len(texts), count, replace=False)).tolist()
     for place in chosen:
         texts[place] += " again"
     new = [f"{texts[place].removesuffix(' again')} anew" for place in chosen]
-    items = write_items(folder() / "changed.csv", [*texts, *new])
+    items = write_items(ann_data.encoded_folder() / "changed.csv", [*texts, *new])
     record, seconds = encode(items, out, "--update")
     assert (record.new, record.changed, record.removed) == (count, count, 0)
-    before, after = VectorStore(folder() / "whole").read(), VectorStore(out).read()
+    before, after = VectorStore(ann_data.encoded_folder() / "whole").read(), VectorStore(out).read()
     touched = {f"t{place}" for place in chosen}
     kept = [name for name in before.items.ids if name not in touched]
     same = (vectors_of(before, kept) == vectors_of(after, kept)).all()
@@ -174,7 +169,7 @@ def rounds(args: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"warmstart": [], "peer fp32": [], "peer bf16": []}
     for number in range(ROUNDS if args.rows is None else 2):
         first = (number * size) % max(1, len(texts) - size)
-        write_items(folder() / "round.csv", texts[first : first + size], first)
+        write_items(ann_data.encoded_folder() / "round.csv", texts[first : first + size], first)
         arms = list(seconds)
         for arm in arms if number % 2 == 0 else arms[::-1]:
             which = ("ours",) if arm == "warmstart" else ("theirs", *begin, arm[5:], str(batch[arm[5:]]))
@@ -224,9 +219,14 @@ def measure_ours(first: str, size: str) -> dict[str, Any]:
     import warmstart
 
     common = {"id_column": "item_id", "text_column": "title", "model": MODEL, "overwrite": True}
-    warm = write_items(folder() / "warm.csv", pd.read_csv(folder() / "round.csv")["title"].astype(str).to_list()[-64:])
-    warmstart.index_encode(data=str(warm), output_dir=str(folder() / "warm"), **common)  # type: ignore[arg-type]
-    found = warmstart.index_encode(data=str(folder() / "round.csv"), output_dir=str(folder() / "round"), **common)  # type: ignore[arg-type]
+    warm = write_items(
+        ann_data.encoded_folder() / "warm.csv",
+        pd.read_csv(ann_data.encoded_folder() / "round.csv")["title"].astype(str).to_list()[-64:],
+    )
+    warmstart.index_encode(data=str(warm), output_dir=str(ann_data.encoded_folder() / "warm"), **common)  # type: ignore[arg-type]
+    found = warmstart.index_encode(
+        data=str(ann_data.encoded_folder() / "round.csv"), output_dir=str(ann_data.encoded_folder() / "round"), **common
+    )  # type: ignore[arg-type]
     assert found.record.encoded == int(size), first
     return {"seconds": int(size) / found.record.items_per_second}
 

@@ -66,7 +66,7 @@ def test_parts_hold_each_row_once_at_little_padding_and_places_say_where() -> No
         longest = int(inputs.lengths[chosen].max())
         assert all(part["input_ids"].numel() <= 3 * longest for part in side["parts"])
         widths = [part["input_ids"].shape[1] for part in side["parts"]]
-        assert widths == sorted(widths, reverse=True)
+        assert widths == sorted(widths)
         assert len(side["parts"]) < len(chosen) / 3 + 2  # short rows go together in larger parts
     assert batch["anchors"].tolist() == chosen
     assert batch["candidates"].tolist() == [chosen]

@@ -119,21 +119,42 @@ def test_windows_ask_every_item_but_the_first_once() -> None:
 
 def test_pools_hold_each_candidate_once_and_all_answers() -> None:
     answers = torch.tensor([3, 3, 9])
-    counts = torch.ones(ITEMS, dtype=torch.long)
+    counts, every = torch.ones(ITEMS, dtype=torch.long), torch.ones(ITEMS, dtype=torch.bool)
     for kind, correct in (("in_batch", True), ("uniform", True), ("popular", True), ("mixed", True), ("mixed", False)):
-        maker = PoolMaker(kind, ITEMS, 10, counts, correct=correct, seed=0)
+        maker = PoolMaker(kind, every, 10, counts, correct=correct, seed=0)
         pool = maker.make(answers, 5)
         assert pool.ids.tolist() == sorted(set(pool.ids.tolist()))
         assert pool.ids[pool.places(answers)].tolist() == answers.tolist()
         assert (pool.log_q is not None) is correct
-        again = PoolMaker(kind, ITEMS, 10, counts, correct=correct, seed=0).make(answers, 5)
+        again = PoolMaker(kind, every, 10, counts, correct=correct, seed=0).make(answers, 5)
         assert again.ids.tolist() == pool.ids.tolist()
-    whole = PoolMaker("catalogue", ITEMS, 10, counts, correct=True, seed=0).make(answers, 0)
+    whole = PoolMaker("catalogue", every, 10, counts, correct=True, seed=0).make(answers, 0)
     assert (len(whole.ids), whole.log_q) == (ITEMS, None)
     assert chosen_kind("auto", 100) == "catalogue"
     assert chosen_kind("auto", 100_000) == "mixed"
     taken = Pool(torch.tensor([1, 4, 6]), None).taken([np.array([4, 9]), np.array([0])])
     assert taken.tolist() == [[False, True, False], [False, False, False]]
+
+
+def test_items_that_training_never_meets_are_no_wrong_answers() -> None:
+    answers, counts = torch.tensor([3, 3, 9]), torch.ones(ITEMS, dtype=torch.long)
+    met = torch.ones(ITEMS, dtype=torch.bool)
+    met[[0, 5, ITEMS - 1]] = False
+    for kind in ("catalogue", "in_batch", "uniform", "popular", "mixed"):
+        maker = PoolMaker(kind, met, 200, counts, correct=True, seed=0)
+        pool = maker.make(answers, 0)
+        assert bool(met[pool.ids].all())
+        assert pool.ids[pool.places(answers)].tolist() == answers.tolist()
+        if kind != "in_batch":
+            assert len(pool.ids) == int(met.sum())
+    fewer = PoolMaker("uniform", met, 12, counts, correct=True, seed=0).make(answers, 0)
+    renumbered = torch.searchsorted(met.nonzero().flatten(), fewer.ids)
+    small = PoolMaker("uniform", torch.ones(ITEMS - 3) > 0, 12, counts[:-3], correct=True, seed=0)
+    same = small.make(torch.searchsorted(met.nonzero().flatten(), answers), 0)
+    assert same.ids.tolist() == renumbered.tolist()
+    assert fewer.log_q is not None
+    assert same.log_q is not None
+    torch.testing.assert_close(fewer.log_q, same.log_q)
 
 
 def test_the_correction_is_the_chance_of_being_in_the_pool() -> None:
@@ -151,7 +172,7 @@ def test_a_sampled_pool_with_correction_costs_what_the_whole_catalogue_does() ->
     scores, target = torch.randn(ITEMS, dtype=torch.float64), 3
     others = [item for item in range(ITEMS) if item != target]
     exact = float(scores[others].exp().sum())
-    maker = PoolMaker("uniform", ITEMS, 12, torch.ones(ITEMS, dtype=torch.long), correct=True, seed=1)
+    maker = PoolMaker("uniform", torch.ones(ITEMS) > 0, 12, torch.ones(ITEMS, dtype=torch.long), correct=True, seed=1)
     totals = []
     for step in range(4000):
         generator = torch.Generator().manual_seed(step)
@@ -179,7 +200,7 @@ def test_the_loss_of_a_step_is_that_of_a_slow_loop() -> None:
     model = made().eval()
     histories = [np.array([1, 2, 3, 5]), np.array([9, 4]), np.array([0, 8, 7, 6, 10, 11])]
     rows = HistoryRows(histories, 6)
-    pools = PoolMaker("catalogue", ITEMS, 0, rows.counts(ITEMS), correct=True, seed=0)
+    pools = PoolMaker("catalogue", torch.ones(ITEMS) > 0, 0, rows.counts(ITEMS), correct=True, seed=0)
     job = TwoTowerJob.__new__(TwoTowerJob)
     job.train, job.pools = rows, pools
     found = step_loss(model, rows.collate([0, 1, 2])["parts"], job, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import shutil
 import signal
@@ -22,10 +23,13 @@ from warmstart.cli.main import run
 from warmstart.core.errors import DataError, OutputError, ResultError, SettingError, UserError
 from warmstart.core.files import digest, read_sealed, write_sealed
 from warmstart.core.index import TuneRecord
+from warmstart.core.serving import ServingRecord
 from warmstart.neighbours.folder import load_index
+from warmstart.report.serving import render_serving
 from warmstart.retrieve.bundle import MANIFEST
 from warmstart.retrieve.versions import Serving
-from warmstart.verbs import contrast_two_tower, recommender
+from warmstart.verbs import contrast_two_tower, index_publish, recommender
+from warmstart.verbs.two_tower_folder import read_record
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,41 @@ def bundle(made: Path, tmp_path: Path) -> Path:
     """A copy of the bundle that a test may spoil."""
     shutil.copytree(made / "serve" / "versions" / "0001", tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+# --- what publishing saw
+
+
+def test_the_report_of_a_version_tells_the_funnel_and_shows_titles(made: Path) -> None:
+    place = made / "serve" / "versions" / "0001"
+    seen = ServingRecord.from_json((place / "results.json").read_text())
+    page = (place / "report.html").read_text()
+    towers = read_record(place / "towers")
+    assert render_serving(seen, towers, None, None) == page
+    assert seen.asked == USERS
+    assert seen.left["indexed"] == ITEMS + 1  # with the one that nobody took
+    assert list(seen.left) == ["indexed", "allowed", "retrieved", "shown"]
+    assert seen.left["indexed"] > seen.left["allowed"] >= seen.left["retrieved"] >= seen.left["shown"] > 0
+    assert [step.name for step in seen.times] == ["query tower", "index", "whole answer"]
+    assert all(0 < step.p50_ms <= step.p99_ms for step in seen.times)
+    serving = warmstart.load_recommender(made / "serve")
+    for one in seen.examples:
+        assert one.items == serving.recommend(user=one.user).items
+        assert all(html.escape(item.title) in page for item in one.items)
+    assert "without measuring" in page
+
+
+def test_a_version_with_ranker_and_tuned_index_shows_their_measurements(made: Path, tmp_path: Path) -> None:
+    tuned, ranked = str(tmp_path / "tuned"), str(tmp_path / "ranker")
+    warmstart.index_tune(towers=str(made / "towers"), recall=0.9, at=5, p99_ms=1e4, kinds="flat", output_dir=tuned)
+    warmstart.ranker(towers=str(made / "towers"), num_train_epochs=1, candidates=10, output_dir=ranked)
+    place = Path(publish(made, tmp_path / "to", index=tuned, ranker=ranked).report)
+    seen = ServingRecord.from_json((place.parent / "results.json").read_text())
+    assert list(seen.left) == ["indexed", "allowed", "retrieved", "ranked", "shown"]
+    assert [step.name for step in seen.times] == ["query tower", "index", "ranker", "whole answer"]
+    page = place.read_text()
+    assert "<svg" in page
+    assert "among the first 10 of the ranker" in page
 
 
 # --- an index of towers
@@ -329,7 +368,9 @@ def fake_ranker(folder: Path, towers: Path) -> Path:
 
 
 def test_a_ranker_is_one_more_part(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recommender, "load_ranker", lambda folder: Backwards())
+    for module in (recommender, index_publish):
+        monkeypatch.setattr(module, "load_ranker", lambda folder: Backwards())
+    monkeypatch.setattr(index_publish, "_ranking", lambda parts: None)
     ranker, other = (fake_ranker(tmp_path / name, made / name) for name in ("towers", "others"))
     with pytest.raises(ResultError, match="ranker of other towers"):
         publish(made, tmp_path / "serve", ranker=str(other))

@@ -28,6 +28,7 @@ def show_index_publish(result: PublishResult, verbose: bool) -> None:
         f"{made.recall:.1%} of the {made.settings.retrieve:,} nearest"
     )
     output.print(f"Version {result.version} serves from {escape(result.serving)}{_back(result.before)}")
+    output.print(f"Report: {escape(result.report)}")
 
 
 def show_index_rollback(result: RollbackResult, verbose: bool) -> None:

@@ -60,20 +60,28 @@ class PairRows(Rows):
         }
 
     def _parts(self, inputs: Inputs, rows: np.ndarray) -> dict[str, Any]:
-        """Rows sorted by length, longest first, in parts of about equal cost."""
+        """Rows sorted by length in parts of about equal cost; the longest rows last.
+
+        The engine goes through the graphs from the last part on, so that the largest come first and those that follow
+        fit into the memory they leave.
+        """
         lengths = inputs.lengths[rows]
         places = np.argsort(-lengths, kind="stable")
         budget = self.part_rows * int(lengths.max())
-        parts, start = [], 0
+        cuts, start = [], 0
         while start < len(places):
             size = max(1, budget // int(lengths[places[start]]))
-            chosen = [int(row) for row in rows[places[start : start + size]]]
+            cuts.append(places[start : start + size])
+            start += size
+        cuts.reverse()
+        parts = []
+        for cut in cuts:
+            chosen = [int(row) for row in rows[cut]]
             draw = None
             if self.augment:
                 draw = int(np.random.SeedSequence((self.seed, self.epoch, chosen[0])).generate_state(1)[0])
             parts.append(inputs.batch(chosen, draw))
-            start += size
-        return {"parts": parts, "places": torch.from_numpy(places)}
+        return {"parts": parts, "places": torch.from_numpy(np.concatenate(cuts))}
 
     def false_negatives(self, anchors: Tensor, candidates: Tensor, *, gather: bool) -> Tensor:
         """(queries, candidates of all processes), true where a candidate is a right answer to the query.

@@ -108,25 +108,29 @@ class Pool:
 
 
 class PoolMaker:
-    """Makes the pool of every step.
+    """Makes the pool of every step, of items that training meets.
+
+    One that it never meets is no wrong answer: nobody could take it, and as a negative in every step a new item, known
+    by its content, would be pushed away from everybody.
 
     Args:
         kind: "catalogue", "in_batch", "uniform", "popular" or "mixed" (half of the draws each way).
-        items: number of items.
+        candidates: (items,), true where an item may be in a pool; every answer is.
         draws: of one step, besides the answers of the batch.
         counts: (items,), how often each item is an answer.
         correct: whether to correct for how often each candidate is in a pool.
         seed: of the draws.
     """
 
-    def __init__(self, kind: str, items: int, draws: int, counts: Tensor, *, correct: bool, seed: int) -> None:
+    def __init__(self, kind: str, candidates: Tensor, draws: int, counts: Tensor, *, correct: bool, seed: int) -> None:
         if kind not in KINDS:
             raise SettingError(f"--negatives is {kind!r}; it must be one of: {', '.join(KINDS)}.")
-        self.kind, self.items, self.correct, self.seed = kind, items, correct, seed
+        self.kind, self.correct, self.seed = kind, correct, seed
+        self.ids = candidates.nonzero().flatten()
         uniform = {"uniform": draws, "mixed": draws - draws // 2}.get(kind, 0)
         popular = {"popular": draws, "mixed": draws // 2}.get(kind, 0)
-        self.sampler = NegativeSampler(items, uniform=uniform, popular=popular, counts=counts)
-        self.frequency = FrequencyEstimator(items)
+        self.sampler = NegativeSampler(len(self.ids), uniform=uniform, popular=popular, counts=counts[candidates])
+        self.frequency = FrequencyEstimator(len(candidates))
 
     def make(self, answers: Tensor, step: int) -> Pool:
         """The pool of one step.
@@ -136,14 +140,16 @@ class PoolMaker:
             step: optimizer steps already done; with the seed it fixes the draws.
         """
         if self.kind == "catalogue":
-            return Pool(torch.arange(self.items), None)
+            return Pool(self.ids, None)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        ids = torch.unique(torch.cat([answers, self.sampler.draw(generator)]))
+        ids = torch.unique(torch.cat([answers, self.ids[self.sampler.draw(generator)]]))
         if not self.correct:
             return Pool(ids, None)
         self.frequency.update(answers)
         log_p = self.frequency.log_probability(ids)
-        return Pool(ids, presence_log_q(self.sampler.log_q(ids, max(1, len(answers) - 1), log_p)))
+        return Pool(
+            ids, presence_log_q(self.sampler.log_q(torch.searchsorted(self.ids, ids), max(1, len(answers) - 1), log_p))
+        )
 
 
 def chosen_kind(kind: str, items: int) -> str:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from warmstart.contrastive.info_nce import Contrast, Direction, info_nce
 
+CHUNK = 512  # rows compared at a time: a batch of thousands then has no square matrices in memory
+
 
 @dataclass(frozen=True)
 class PairLoss:
@@ -24,7 +26,7 @@ class PairLoss:
 
     direction: Direction = "symmetric"
     dimensions: tuple[int, ...] = ()
-    chunk: int | None = None
+    chunk: int | None = CHUNK
     gather: bool = False
 
     def __call__(self, scale: Tensor, exclude: Tensor | None, vectors: tuple[Tensor, ...]) -> tuple[Tensor, Contrast]:

@@ -132,12 +132,12 @@ def train_two_tower(
         WarmstartError: training diverged.
     """
     rows = HistoryRows(histories, options.max_history)
-    items = model.shape.items
+    items, counts = model.shape.items, rows.counts(model.shape.items)
     pools = PoolMaker(
         chosen_kind(options.negatives, items),
-        items,
+        model.items.learnt.bool() | (counts > 0),
         options.num_negatives,
-        rows.counts(items),
+        counts,
         correct=not options.no_log_q,
         seed=seed,
     )

@@ -1,4 +1,4 @@
-"""Records of serving: what a bundle is made of, how it is asked, and what it answers.
+"""Records of serving: what a bundle is made of, how it is asked, what it answers, and what publishing saw of it.
 
 Like `records.py`: plain values only, with JSON both ways.
 """
@@ -85,3 +85,41 @@ class Recommendations(Record):
     history: tuple[str, ...]  # titles, oldest first
     items: tuple[RecommendedItem, ...]
     funnel: Funnel
+
+
+@dataclass(frozen=True)
+class StepTime(Record):
+    """Milliseconds that one step of a single answer took."""
+
+    name: str  # "query tower", "index", "ranker", "whole answer"
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class ServingRecord(Record):
+    """What `index publish` saw when it asked a bundle: results.json of a version, beside those of its parts.
+
+    Attributes:
+        verb: "index publish".
+        created: when, ISO 8601.
+        manifest: of the bundle, without the digests of its files.
+        sources: part → the folder it was copied from.
+        asked: users who were asked for, one after another.
+        left: step of the funnel → items left after it, mean over these users.
+        times: of the steps, on the machine that published.
+        examples: answers to some of them; of the histories, the latest items.
+        machine: what published.
+        command: how to repeat it.
+    """
+
+    verb: str
+    created: str
+    manifest: BundleManifest
+    sources: dict[str, str]
+    asked: int
+    left: dict[str, float]
+    times: tuple[StepTime, ...]
+    examples: tuple[Recommendations, ...]
+    machine: str
+    command: str

@@ -6,6 +6,7 @@ Items and users are numbers here. Who encodes, who searches and who ranks is han
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,6 +87,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class _Candidates:
+    """Items of the index with their scores, and how many were allowed."""
+
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    allowed: int
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """The steps.
 
@@ -114,15 +124,34 @@ class Pipeline:
             return []
         users = np.array([request.user for request in requests], dtype=np.int64)
         queries = self.encode([request.history for request in requests], users)
-        return [self._answer(request, queries[row : row + 1]) for row, request in enumerate(requests)]
+        found = [self._search(request, queries[row : row + 1]) for row, request in enumerate(requests)]
+        return [self._order(request, candidates) for request, candidates in zip(requests, found, strict=True)]
 
-    def _answer(self, request: Request, query: NDArray[np.float32]) -> Answer:
+    def timed(self, request: Request) -> tuple[Answer, tuple[float, float, float]]:
+        """Answer one request, and tell the seconds that the query tower, the index and the rest took.
+
+        Raises:
+            ResultError: the ranker gives something else than a number for each candidate.
+        """
+        start = time.perf_counter()
+        query = self.encode([request.history], np.array([request.user]))
+        encoded = time.perf_counter()
+        found = self._search(request, query)
+        searched = time.perf_counter()
+        answer = self._order(request, found)
+        return answer, (encoded - start, searched - encoded, time.perf_counter() - searched)
+
+    def _search(self, request: Request, query: NDArray[np.float32]) -> _Candidates:
         allowed = self.index.prepare(Filter(request.allow, request.block))
         found = self.index.search(query, max(request.retrieve, request.k), allowed)
         items, retrieved = found.ids[0], found.scores[0]
         if request.min_score is not None:
             enough = retrieved >= request.min_score
             items, retrieved = items[enough], retrieved[enough]
+        return _Candidates(items, retrieved, allowed.count)
+
+    def _order(self, request: Request, found: _Candidates) -> Answer:
+        items, retrieved = found.items, found.scores
         ranked = None if self.ranker is None else _ranked(self.ranker, request.history, items, retrieved)
         relevance = retrieved if ranked is None else ranked
         penalties = None
@@ -130,7 +159,7 @@ class Pipeline:
             order, penalties = mmr(relevance, self.vectors[items], request.k, request.diversity)
         else:
             order = np.argsort(-relevance, kind="stable")[: request.k]
-        funnel = Funnel(len(self.index), allowed.count, len(items), 0 if ranked is None else len(items), len(order))
+        funnel = Funnel(len(self.index), found.allowed, len(items), 0 if ranked is None else len(items), len(order))
         return Answer(items[order], retrieved[order], None if ranked is None else ranked[order], penalties, funnel)
 
 

@@ -8,22 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from warmstart.core.errors import OutputError, ResultError
+from warmstart.core.files import write_text
+from warmstart.core.index import TuneRecord
 from warmstart.core.option import verb
 from warmstart.core.progress import reporter
+from warmstart.core.recommend import RankerRecord
 from warmstart.core.records import Record
 from warmstart.core.serving import BundleManifest, ServingSettings
 from warmstart.core.serving_options import IndexPublishOptions
 from warmstart.neighbours.folder import load_index
 from warmstart.neighbours.measure import ExactAnswer
+from warmstart.report.serving import render_serving
 from warmstart.retrieve import bundle
+from warmstart.retrieve.item_names import ItemNames
 from warmstart.retrieve.item_table import ItemTable, save_items
 from warmstart.retrieve.versions import Serving
 from warmstart.verbs import facts
 from warmstart.verbs.index_input import versions
-from warmstart.verbs.recommender import check_fit, load_bundle
+from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.ranker_folder import load_ranker
+from warmstart.verbs.recommender import Recommender, check_fit, load_bundle
+from warmstart.verbs.serving_record import observe
 from warmstart.verbs.towers_input import asked
 from warmstart.verbs.two_tower_folder import TwoTowers, load_two_tower, read_record
 
+REPORT = "report.html"
 _QUERIES = 200  # users whose answers are compared with the exact ones
 _USUAL = 100  # items that the index gives
 _POOR = 0.9  # recall below which it is said
@@ -38,6 +47,7 @@ class PublishResult(Record):
     before: tuple[str, ...]  # versions to go back to, the latest first
     bundle: str
     manifest: BundleManifest
+    report: str
 
 
 @verb(IndexPublishOptions)
@@ -53,28 +63,33 @@ def index_publish(options: IndexPublishOptions) -> PublishResult:
     parts = {bundle.TOWERS: Path(options.towers).expanduser(), bundle.INDEX: Path(options.index).expanduser()}
     if options.ranker is not None:
         parts[bundle.RANKER] = Path(options.ranker).expanduser()
-    towers = load_two_tower(parts[bundle.TOWERS])
-    identity = read_record(parts[bundle.TOWERS]).identity()
+    towers, record = load_two_tower(parts[bundle.TOWERS]), read_record(parts[bundle.TOWERS])
     for name in list(parts)[1:]:
-        bundle.check_belongs(parts[name], name, identity)
-    table = ItemTable(towers.items.ids, towers.titles, towers.attributes)
-    manifest = _manifest(towers, parts, table, options)
+        bundle.check_belongs(parts[name], name, record.identity())
+    recommender = _recommender(towers, parts, options)
+    manifest = recommender.manifest
     if manifest.recall < _POOR:
         reporter().warn(
             f"The index finds {manifest.recall:.0%} of the {manifest.settings.retrieve:,} nearest items: "
             "`index tune` makes one that finds more."
         )
+    seen = observe(recommender, parts, options)
+    report = render_serving(seen, record, _tuning(parts), _ranking(parts))
 
     def fill(folder: Path) -> None:
         bundle.copy_parts(folder, parts)
-        save_items(folder / bundle.ITEMS, table)
+        save_items(folder / bundle.ITEMS, recommender.items)
+        write_text(folder / RESULTS, seen.to_json())
+        write_text(folder / REPORT, report)
         bundle.seal(folder, manifest)
 
     with serving.lock():
         version = serving.publish(fill, try_bundle, options.keep)
         now = serving.pointer()
     place = serving.place(version)
-    return PublishResult(str(serving.folder), version, now.before, str(place), bundle.read_manifest(place))
+    return PublishResult(
+        str(serving.folder), version, now.before, str(place), bundle.read_manifest(place), str(place / REPORT)
+    )
 
 
 def try_bundle(folder: Path) -> None:
@@ -105,10 +120,9 @@ def _check_target(serving: Serving) -> None:
         raise OutputError(f"{folder} holds something that was not published; --to must name a new or an empty folder.")
 
 
-def _manifest(
-    towers: TwoTowers, parts: dict[str, Path], table: ItemTable, options: IndexPublishOptions
-) -> BundleManifest:
-    """What the bundle is, but for the digests of its files; the index is measured for it."""
+def _recommender(towers: TwoTowers, parts: dict[str, Path], options: IndexPublishOptions) -> Recommender:
+    """The parts as they will answer together, with the manifest but for the digests; the index is measured for it."""
+    table = ItemTable(towers.items.ids, towers.titles, towers.attributes)
     index = load_index(parts[bundle.INDEX])
     check_fit(towers, index, table, parts[bundle.INDEX])
     numbers = index.ids()
@@ -117,7 +131,7 @@ def _manifest(
     vectors = towers.vectors.numpy()[numbers]
     retrieve = _retrieve(parts) if options.retrieve is None else options.retrieve
     answer = ExactAnswer(asked(towers, _QUERIES, 0), numbers, vectors, retrieve)
-    return BundleManifest(
+    manifest = BundleManifest(
         format=bundle.FORMAT,
         created=facts.now(),
         items=len(towers.items),
@@ -128,6 +142,24 @@ def _manifest(
         settings=ServingSettings(retrieve, options.min_score, options.diversity),
         versions=versions(),
     )
+    ranker = load_ranker(parts[bundle.RANKER]) if bundle.RANKER in parts else None
+    names = ItemNames(table.ids, table.titles)
+    return Recommender(parts[bundle.TOWERS], manifest, towers, index, table, names, ranker)
+
+
+def _tuning(parts: dict[str, Path]) -> TuneRecord | None:
+    """The tuning of the index; None where it was built without one."""
+    path = parts[bundle.INDEX] / RESULTS
+    try:
+        return TuneRecord.from_json(path.read_text(encoding="utf-8"))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _ranking(parts: dict[str, Path]) -> RankerRecord | None:
+    if bundle.RANKER not in parts:
+        return None
+    return RankerRecord.from_json((parts[bundle.RANKER] / RESULTS).read_text(encoding="utf-8"))
 
 
 def _retrieve(parts: dict[str, Path]) -> int:

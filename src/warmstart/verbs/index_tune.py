@@ -214,11 +214,11 @@ def _record(
         versions=versions(),
         machine=facts.machine(torch.device("cpu")),
         command=facts.command_line("index tune", options),
-        advice=_advice(split, items, measured),
+        advice=_advice(split, items, measured, _kinds(options.kinds)),
     )
 
 
-def _advice(split: _Split, items: Items, measured: list[Candidate]) -> tuple[str, ...]:
+def _advice(split: _Split, items: Items, measured: list[Candidate], kinds: tuple[str, ...]) -> tuple[str, ...]:
     """What to know before the index is relied on."""
     found = []
     if len(split.held_out):
@@ -227,8 +227,13 @@ def _advice(split: _Split, items: Items, measured: list[Candidate]) -> tuple[str
         )
     if not items.card.unit_length and any(c.plan.kind.startswith("hnsw") for c in measured):
         found.append("The vectors are not of unit length; a graph of links (hnsw…) finds less among such vectors.")
-    if any(candidate.note for candidate in measured):
-        found.append("Not every candidate was tried; a larger --time-budget may find a cheaper index.")
+    left = [candidate.plan.name for candidate in measured if candidate.note]
+    if left:
+        found.append(f"Not tried: {', '.join(left)}; a larger --time-budget may find a cheaper index.")
+    untried = set(KINDS) - {candidate.plan.kind for candidate in measured}
+    if kinds == KINDS and untried:
+        few = f"With {len(split.ids):,} vectors a scan is quick"
+        found.append(f"{few}: {', '.join(sorted(untried))} were not tried; --kinds names them.")
     return tuple(found)
 
 

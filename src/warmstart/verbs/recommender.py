@@ -119,9 +119,25 @@ class Recommender:
         own = [self.towers.histories[user] for user in asking]
         return self._answers(asking, own, own, wanted)
 
+    def timed(self, user: int, wanted: Wanted) -> tuple[Recommendations, tuple[float, float, float]]:
+        """The answer for one user by number, and its seconds; see `Pipeline.timed`."""
+        own = self.towers.histories[user]
+        answer, seconds = self._pipeline(wanted).timed(self._requests([user], [own], [own], wanted)[0])
+        return self._told(user, own, answer), seconds
+
     def _answers(
         self, users: Sequence[int], histories: Sequence[np.ndarray], own: Sequence[np.ndarray], wanted: Wanted
     ) -> list[Recommendations]:
+        found = self._pipeline(wanted).run(self._requests(users, histories, own, wanted))
+        return [self._told(user, history, one) for user, history, one in zip(users, histories, found, strict=True)]
+
+    def _pipeline(self, wanted: Wanted) -> Pipeline:
+        ranker = self.ranker if wanted.ranker else None
+        return Pipeline(self._encode, self.index, self.towers.vectors.numpy(), ranker)
+
+    def _requests(
+        self, users: Sequence[int], histories: Sequence[np.ndarray], own: Sequence[np.ndarray], wanted: Wanted
+    ) -> list[Request]:
         allow, exclude = self._allowed(wanted), self._named(wanted.exclude, "--exclude")
         settings = self.manifest.settings
         diversity = settings.diversity if wanted.diversity is None else wanted.diversity
@@ -132,11 +148,7 @@ class Recommender:
             block = exclude if wanted.include_seen else np.unique(np.concatenate([exclude, history, taken]))
             least = settings.min_score if wanted.min_score is None else wanted.min_score
             requests.append(Request(history, wanted.k, retrieve, user, block, allow, least, diversity))
-        pipeline = Pipeline(
-            self._encode, self.index, self.towers.vectors.numpy(), self.ranker if wanted.ranker else None
-        )
-        found = pipeline.run(requests)
-        return [self._told(user, history, one) for user, history, one in zip(users, histories, found, strict=True)]
+        return requests
 
     def _encode(self, histories: Sequence[np.ndarray], users: np.ndarray) -> np.ndarray:
         found = np.zeros((len(histories), self.towers.model.shape.dim), dtype=np.float32)
