@@ -73,7 +73,7 @@ class IndexEncodeOptions(OutputOptions, ReadOptions):
         check_options(self)
         if self.update and self.overwrite:
             raise SettingError("--update and --overwrite contradict each other; give one of them.")
-        if (self.data is None) == (self.towers is None):
+        if self.data is not None and self.towers is not None:
             raise SettingError("Give either --data or --towers.")
         if self.towers is None:
             if self.items is not None or self.interactions is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from warmstart.backbones.embed import best_device
 from warmstart.core.clock import Clock
 from warmstart.core.encode_options import IndexEncodeOptions
-from warmstart.core.errors import OutputError, UnfinishedError
+from warmstart.core.errors import OutputError, SettingError, UnfinishedError
 from warmstart.core.files import write_text
 from warmstart.core.index import EncoderCard, EncodeRecord
 from warmstart.core.option import verb
@@ -56,6 +56,8 @@ def index_encode(options: IndexEncodeOptions) -> EncodeResult:
     if options.towers is not None:
         update = refresh_towers(options)
         return EncodeResult(str(Path(options.output_dir).expanduser()), update)
+    if options.data is None:
+        raise SettingError("Give either --data or --towers.")
     clock = Clock(options.time_budget)
     target = _Target(options)
     items = load_items(options)
