@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from warmstart.cli.console import output
+from warmstart.core.recommend import TowersUpdate
 from warmstart.core.sizes import show_bytes
 from warmstart.report.index import candidate_rows
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 def show_index_encode(result: EncodeResult, verbose: bool) -> None:
     """What changed, how quickly, and where it is."""
     record = result.record
+    if isinstance(record, TowersUpdate):
+        output.print(
+            f"{record.new:,} new items, {record.changed:,} changed, {record.kept:,} kept; "
+            f"{record.new_users:,} new users, {record.new_events:,} new events: "
+            f"{record.items:,} items, {record.users:,} users"
+        )
+        output.print(f"Towers: {escape(result.output_dir)}")
+        return
     output.print(
         f"{record.new:,} new, {record.changed:,} changed, {record.removed:,} removed, {record.kept:,} kept: "
         f"{record.items:,} vectors of width {record.width} by {escape(record.encoder.model)}"

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from warmstart.core.errors import SettingError
-from warmstart.core.option import check_options, option, required
+from warmstart.core.option import check_options, flag, option
 from warmstart.core.options import DEFAULT_MODEL, OutputOptions, ReadOptions
+
+_OF_TOWERS = (
+    "towers",
+    "items",
+    "interactions",
+    "id_column",
+    "drop_invalid",
+    "output_dir",
+    "overwrite",
+    "resume",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEncodeOptions(OutputOptions, ReadOptions):
     """Options of `index encode`."""
 
-    data: str = required(
-        "Items: CSV, TSV, JSONL or Parquet file, image folder, `datasets` name, or sample:movielens-items."
+    data: str | None = option(
+        None,
+        "Items: CSV, TSV, JSONL or Parquet file, image folder, `datasets` name, or sample:movielens-items.",
+    )
+    towers: str | None = option(
+        None,
+        "Result of contrast two-tower, in place of --data: a new one is written that knows the items of --items and "
+        "the events of --interactions; nothing is trained.",
+    )
+    items: str | None = option(None, "Table of items for --towers, with the columns that they were trained with.")
+    interactions: str | None = option(
+        None,
+        "Events for --towers, with the columns that they were trained with: those that are not known yet are added to "
+        "the histories, and new users with them.",
     )
     model: str = option(
         DEFAULT_MODEL,
@@ -49,3 +73,16 @@ class IndexEncodeOptions(OutputOptions, ReadOptions):
         check_options(self)
         if self.update and self.overwrite:
             raise SettingError("--update and --overwrite contradict each other; give one of them.")
+        if self.data is not None and self.towers is not None:
+            raise SettingError("Give either --data or --towers.")
+        if self.towers is None:
+            if self.items is not None or self.interactions is not None:
+                raise SettingError("--items and --interactions go with --towers; items to encode are --data.")
+            return
+        if self.items is None and self.interactions is None:
+            raise SettingError("--towers needs --items, --interactions, or both: what is new.")
+        for spec in dataclasses.fields(self):
+            if spec.name not in _OF_TOWERS and getattr(self, spec.name) != spec.default:
+                raise SettingError(
+                    f"{flag(spec.name)} goes with --data; --towers are read, and read items, as they were trained."
+                )

@@ -35,6 +35,7 @@ class InteractionsCard(Record):
     cold: int  # items that training never saw on purpose
     seed: int
     fingerprint: str
+    wanted: dict[str, Any] = field(default_factory=dict)  # kinds and weights of events that count, where not all do
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,22 @@ class TwoTowerRecord(Record):
         Whatever is made for towers notes them. Histories and the report are not among them.
         """
         return {name: self.files[name] for name in _IDENTITY if name in self.files}
+
+
+@dataclass(frozen=True)
+class TowersUpdate(Record):
+    """What `index encode --towers` found, beside what the towers knew."""
+
+    items: int  # in all, now
+    new: int
+    changed: int
+    kept: int
+    absent: int  # items of the towers that the table lacks; they stay as they were
+    users: int  # in all, now
+    new_users: int
+    new_events: int
+    unknown_events: int  # of items that neither the towers nor the table know; left out
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,55 @@ def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str
     return Catalogue(every, features, titles, plan, shown, known, counts, source.name, attribute_columns(rest))
 
 
+@dataclass(frozen=True)
+class ItemTableRows:
+    """A table of items as it is read for a plan that is there already.
+
+    Attributes:
+        ids: (rows,), each once.
+        rows: column of the plan → value, of each row.
+        titles: (rows,); the id where there is no title.
+        attributes: what can be filtered by, as in `attributes`.
+        source: the file.
+    """
+
+    ids: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    titles: tuple[str, ...]
+    attributes: dict[str, np.ndarray]
+    source: str
+
+
+def read_item_table(data: str, option: str, id_column: str, title: str | None, columns: Sequence[str]) -> ItemTableRows:
+    """Read a table with the columns of one that was read before.
+
+    Args:
+        data: the file, or a sample's name.
+        option: its name on the command line.
+        id_column: column of the ids.
+        title: column of the titles; None for none.
+        columns: those of the plan.
+
+    Raises:
+        DataError: the table cannot be read, a column is not there, an id is missing or there twice.
+    """
+    source = read_events(data, option)
+    require([id_column, *([] if title is None else [title]), *columns], source)
+    names = label_strings(cells(source.frame[id_column]), Where(source.name, id_column, source.rows))
+    _check_ids(names, source, id_column)
+    ids = tuple(str(name) for name in names)
+    wanted = dict.fromkeys([*columns, *([] if title is None else [title])])
+    values = {column: cells(source.frame[column]) for column in wanted}
+    rows = [{column: values[column][line] for column in columns} for line in range(len(ids))]
+    titles = (
+        ids
+        if title is None
+        else tuple(name if value is None else str(value) for name, value in zip(ids, values[title], strict=True))
+    )
+    rest = source.frame.drop(columns=[id_column])
+    return ItemTableRows(ids, rows, titles, attribute_columns(rest), source.name)
+
+
 def _id_column(source: Source, kind: str, named: Columns, like: str) -> str:
     if named.id_column is not None:
         require([named.id_column], source)

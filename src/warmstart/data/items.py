@@ -86,6 +86,7 @@ def load_items(options: IndexEncodeOptions) -> ItemRows:
         DataError: a file or column is not there, or rows cannot be used.
         SettingError: columns are named twice.
     """
+    assert options.data is not None
     source = _read(options.data)
     ids_in = _id_column(source, options)
     named = {role: getattr(options, f"{role}_column") for role in ("text", "text_pair", "image")}

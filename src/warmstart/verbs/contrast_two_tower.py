@@ -32,7 +32,14 @@ from warmstart.verbs.advice import course_advice
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.two_tower_check import check_towers, save_queries
-from warmstart.verbs.two_tower_data import TwoTowerData, item_content, load_two_tower_data, text_backbone, user_content
+from warmstart.verbs.two_tower_data import (
+    TwoTowerData,
+    item_content,
+    load_two_tower_data,
+    text_backbone,
+    text_digests,
+    user_content,
+)
 from warmstart.verbs.two_tower_floors import floors
 from warmstart.verbs.two_tower_folder import TwoTowers, save_two_towers
 from warmstart.verbs.workspace import Workspace
@@ -104,8 +111,9 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
         outcome.model.catalogue(),
         text_model,
         data.items.attributes,
+        text_digests(data.items.features.texts),
     )
-    _save(workspace, towers, record)
+    save_result(workspace, towers, record)
     folder = workspace.output
     record = TwoTowerRecord.from_json((folder / RESULTS).read_text(encoding="utf-8"))
     return TwoTowerResult(str(folder), str(folder / "report.html"), record)
@@ -222,7 +230,13 @@ def _advice(
     return tuple(lines)
 
 
-def _save(workspace: Workspace, towers: TwoTowers, record: TwoTowerRecord) -> None:
+def save_result(workspace: Workspace, towers: TwoTowers, record: TwoTowerRecord) -> None:
+    """Write towers with their report, prove that they load in a new process, and give the folder its name.
+
+    Raises:
+        OutputError: it cannot be written.
+        RoundTripError: they differ when they are loaded.
+    """
     reporter().say("Saving, and loading again in a new process …")
     folder: Path = workspace.staging()
     try:

@@ -15,11 +15,12 @@ import numpy as np
 from warmstart.backbones.embed import best_device
 from warmstart.core.clock import Clock
 from warmstart.core.encode_options import IndexEncodeOptions
-from warmstart.core.errors import OutputError, UnfinishedError
+from warmstart.core.errors import OutputError, SettingError, UnfinishedError
 from warmstart.core.files import write_text
 from warmstart.core.index import EncoderCard, EncodeRecord
 from warmstart.core.option import verb
 from warmstart.core.progress import reporter
+from warmstart.core.recommend import TowersUpdate
 from warmstart.core.records import Record
 from warmstart.data.checks import describe
 from warmstart.data.items import ItemRows, load_items
@@ -29,6 +30,7 @@ from warmstart.verbs import facts
 from warmstart.verbs.encoders import Encoder, item_encoder
 from warmstart.verbs.index_input import encoder_card
 from warmstart.verbs.predict import RESULTS
+from warmstart.verbs.towers_refresh import refresh_towers
 from warmstart.verbs.workspace import Workspace
 
 _CALIBRATION = 256  # items of the first block where there is a time budget: they say how long others will take
@@ -37,20 +39,25 @@ _OVERHEAD = 16  # characters that a text costs besides its own
 
 @dataclass(frozen=True)
 class EncodeResult(Record):
-    """Where the vectors are, and what was done."""
+    """Where the vectors or the towers are, and what was done."""
 
     output_dir: str
-    record: EncodeRecord
+    record: EncodeRecord | TowersUpdate
 
 
 @verb(IndexEncodeOptions)
 def index_encode(options: IndexEncodeOptions) -> EncodeResult:
-    """Encode items into a folder of vectors, or bring one up to date.
+    """Encode items into a folder of vectors, or bring one up to date; or bring towers up to date.
 
     Raises:
         UserError: something in the call, the data or the machine must change; a finished folder is as it was.
         UnfinishedError: the time budget ran out; what was encoded is kept.
     """
+    if options.towers is not None:
+        update = refresh_towers(options)
+        return EncodeResult(str(Path(options.output_dir).expanduser()), update)
+    if options.data is None:
+        raise SettingError("Give either --data or --towers.")
     clock = Clock(options.time_budget)
     target = _Target(options)
     items = load_items(options)

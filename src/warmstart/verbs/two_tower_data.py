@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +132,11 @@ def text_vectors(texts: tuple[str, ...], backbone: Backbone, cache: Path | None 
     return vectors
 
 
+def text_digests(texts: Sequence[str]) -> tuple[str, ...]:
+    """What tells a text from others, (texts,)."""
+    return tuple(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts)
+
+
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -155,6 +162,7 @@ def _card(
         cold=len(split.cold),
         seed=options.seed,
         fingerprint=events.fingerprint,
+        wanted={name: value for name in ("events", "min_weight") if (value := getattr(options, name)) is not None},
     )
 
 

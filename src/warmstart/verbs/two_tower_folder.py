@@ -61,6 +61,7 @@ class TwoTowers:
         vectors: (items, dim), of unit length.
         text_model: name and digest of the frozen encoder of texts; empty without one.
         attributes: what items can be filtered by, column → (items,), as in `data.attributes`.
+        text_digests: (items,), of the text of each; empty in folders of the first versions.
     """
 
     model: TwoTower
@@ -72,6 +73,7 @@ class TwoTowers:
     vectors: Tensor
     text_model: dict[str, str]
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    text_digests: tuple[str, ...] = ()
 
     def recommend(
         self,
@@ -139,14 +141,7 @@ class TwoTowers:
         if isinstance(rows, Mapping):
             raise SettingError("Give a list of rows: [{…}], each a new item.")
         features = apply_plan(self.plan, rows)
-        texts = np.zeros((len(rows), 0), dtype=np.float32)
-        if self.text_model:
-            backbone = load_backbone(self.text_model["name"])
-            if backbone.card.digest != self.text_model["digest"]:
-                raise ResultError(
-                    f"{self.text_model['name']} is not the model that read the items' texts: its weights differ."
-                )
-            texts = text_vectors(features.texts, backbone)
+        texts = self.read_texts(features.texts)
         with torch.no_grad():
             found = tower(content_of(features, texts, len(self.plan.values)))
         lengths = found.norm(dim=-1)
@@ -154,6 +149,21 @@ class TwoTowers:
             line = int((lengths == 0).nonzero()[0])
             raise SettingError(f"Row {line + 1} holds nothing that is known: {', '.join(self.plan.columns)} are read.")
         return np.asarray(torch.nn.functional.normalize(found, dim=-1).numpy())
+
+    def read_texts(self, texts: tuple[str, ...], cache: Path | None = None) -> np.ndarray:
+        """Vectors of items' texts by the frozen encoder, (texts, width); of width 0 where the towers read none.
+
+        Raises:
+            ResultError: the model of that name has other weights.
+        """
+        if not self.text_model:
+            return np.zeros((len(texts), 0), dtype=np.float32)
+        backbone = load_backbone(self.text_model["name"])
+        if backbone.card.digest != self.text_model["digest"]:
+            raise ResultError(
+                f"{self.text_model['name']} is not the model that read the items' texts: its weights differ."
+            )
+        return text_vectors(texts, backbone, cache)
 
 
 def save_two_towers(folder: Path, towers: TwoTowers) -> None:
@@ -169,7 +179,12 @@ def save_two_towers(folder: Path, towers: TwoTowers) -> None:
     save_file(
         {"items": torch.from_numpy(items), "starts": torch.from_numpy(starts.astype(np.int64))}, folder / HISTORIES
     )
-    features = {"plan": towers.plan.to_dict(), "titles": list(towers.titles), "text_model": towers.text_model}
+    features = {
+        "plan": towers.plan.to_dict(),
+        "titles": list(towers.titles),
+        "text_model": towers.text_model,
+        "text_digests": list(towers.text_digests),
+    }
     write_text(folder / FEATURES, json.dumps(features, ensure_ascii=False))
     if towers.attributes:
         save_attributes(folder / ATTRIBUTES, towers.attributes)
@@ -229,6 +244,7 @@ def read_folder(folder: Path) -> TwoTowers:
         vectors,
         dict(features["text_model"]),
         load_attributes(folder / ATTRIBUTES) if (folder / ATTRIBUTES).is_file() else {},
+        tuple(features.get("text_digests", ())),
     )
 
 
