@@ -37,6 +37,7 @@ PLANS = {
     "sq8": IndexPlan("sq8"),
     "ivfsq8": IndexPlan("ivfsq8"),
     "ivfpq": IndexPlan("ivfpq"),
+    "ivffp16": IndexPlan("ivffp16"),
     "ivf": IndexPlan("ivf"),
     "hnswsq8": IndexPlan("hnswsq8", m=16),
 }

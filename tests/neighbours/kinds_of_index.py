@@ -17,6 +17,7 @@ PLANS = {
     "fp16": IndexPlan("fp16"),
     "sq8": IndexPlan("sq8"),
     "ivf": IndexPlan("ivf", nlist=8),
+    "ivffp16": IndexPlan("ivffp16", nlist=8),
     "ivfsq8": IndexPlan("ivfsq8", nlist=8),
     "ivfpq": IndexPlan("ivfpq", nlist=8),
     "hnsw": IndexPlan("hnsw", m=16, ef_construction=40),

@@ -16,7 +16,8 @@ from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.ids import Filter, IdTable
 from warmstart.neighbours.protocol import Index
 
-COARSE = {"fp16": 2e-3, "sq8": 0.02, "ivfsq8": 0.02, "ivfpq": 0.02, "hnswsq8": 0.02}  # what codes may cost a score
+# what codes may cost a score
+COARSE = {"fp16": 2e-3, "ivffp16": 2e-3, "sq8": 0.02, "ivfsq8": 0.02, "ivfpq": 0.02, "hnswsq8": 0.02}
 
 
 def checkerboard(side: int) -> np.ndarray:

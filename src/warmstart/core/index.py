@@ -10,7 +10,7 @@ from typing import Any
 
 from warmstart.core.record import Interval, Record
 
-KINDS = ("flat", "fp16", "sq8", "ivf", "ivfsq8", "ivfpq", "hnsw", "hnswsq8")
+KINDS = ("flat", "fp16", "sq8", "ivf", "ivffp16", "ivfsq8", "ivfpq", "hnsw", "hnswsq8")
 
 
 @dataclass(frozen=True)
