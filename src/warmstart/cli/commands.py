@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output, nothing else.")]
-VerboseFlag = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the parameter → group → rate table.")]
+VerboseFlag = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show more; of a training the parameter → group → rate table.")
+]
 
 
 def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None], text: str) -> Callable[..., None]:

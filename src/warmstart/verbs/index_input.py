@@ -193,7 +193,10 @@ def refuse_towers(folder: str) -> None:
         SettingError: it is one.
     """
     if read_results(Path(folder).expanduser()).get("data", {}).get("towers"):
-        raise SettingError(f"{folder} holds the items of two towers: train them with the new items and build it anew.")
+        raise SettingError(
+            f"{folder} holds the items of two towers: `index encode --towers` makes towers with the new items; build it of "
+            "these."
+        )
 
 
 def change(
