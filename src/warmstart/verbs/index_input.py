@@ -194,8 +194,8 @@ def refuse_towers(folder: str) -> None:
     """
     if read_results(Path(folder).expanduser()).get("data", {}).get("towers"):
         raise SettingError(
-            f"{folder} holds the items of two towers: `index encode --towers` makes towers with the new items; build it of "
-            "these."
+            f"{folder} holds the items of two towers: `index encode --towers` makes towers with the new items; build "
+            "the index of these."
         )
 
 
