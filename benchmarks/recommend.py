@@ -217,7 +217,8 @@ def ranker_lines(found: dict[str, dict[str, Any]]) -> list[str]:
 def report(found: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name in ("movies", "games"):
-        seeds = [found[f"{name}-towers-seed{seed}"] for seed in SEEDS if f"{name}-towers-seed{seed}" in found]
+        keys = [f"{name}-{kind}-seed{seed}" for kind in ("towers", "kept") for seed in SEEDS]
+        seeds = [found[key] for key in keys if key in found]
         if seeds:
             rows.append([name, f"two towers, {len(seeds)} seeds", *means(seeds)])
         rows += [[name, row["name"], *means([row])] for row in found.get(f"{name}-floors", {}).get("rows", [])]
@@ -257,7 +258,6 @@ for _name in ("movies", "games"):
     CELLS[f"{_name}-ials"] = ials_cell(_name)
 for _seed in SEEDS:
     CELLS[f"movies-towers-seed{_seed}"] = towers_cell("movies", seed=_seed)
-CELLS["games-towers-seed0"] = towers_cell("games", seed=0)
 for _seed in SEEDS:
     CELLS[f"movies-ranker-seed{_seed}"] = ranker_cell("movies", _seed)
 CELLS["games-kept-seed0"] = kept_cell("games", 0)
