@@ -150,6 +150,22 @@ def test_two_processes_take_the_course_of_one(tmp_path: Path, tiny_model: Path, 
     assert one["weights"] == pytest.approx(two["weights"], rel=1e-5)
 
 
+def test_dropout_is_the_models_own_or_what_is_asked_for(tiny_model: Path, data: Path) -> None:
+    def rates(**changes: Any) -> set[float]:
+        encoder = load_backbone(str(tiny_model)).encoder
+        options = ContrastSentencesOptions(
+            data=str(data), anchor_column="question", positive_column="answer", output_dir="unused", **changes
+        )
+        settings_from(options, 0, torch.device("cpu")).adapted(encoder)
+        return {module.p for module in encoder.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert rates() == {0.1}
+    assert rates(dropout=0.3) == {0.3}
+    assert rates(dropout=0.0) == {0.0}
+    with pytest.raises(SettingError, match="dropout"):
+        rates(dropout=1.0)
+
+
 def test_frozen_groups_stay_and_open_when_they_should(tmp_path: Path, tiny_model: Path, data: Path) -> None:
     start = dict(load_backbone(str(tiny_model)).encoder.state_dict())
     found = training.train(str(tiny_model), str(data), tmp_path / "top", unfreeze="layer.1=0", max_steps=3)

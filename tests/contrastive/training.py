@@ -32,15 +32,13 @@ def train(model: str, data: str, work: Path, clock: Clock | None = None, **chang
         "mini_batch_size": 8,
         "num_train_epochs": 3,
         "bf16": "false",
+        "dropout": 0.0,
         "seed": 3,
         "output_dir": "unused",
     }
     options = ContrastSentencesOptions(data=data, **{**values, **changes})
     task = load_pairs(options)
     backbone = load_backbone(model)
-    for module in backbone.encoder.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
     return train_sentences(
         backbone,
         task.train,

@@ -34,7 +34,9 @@ _SHOWN = (
     "layer_decay",
     "weight_decay",
     "warmup_steps",
+    "dropout",
 )
+_RATES = ("attention_dropout", "activation_dropout", "dropout")  # where a module keeps a number of its own
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ class ContrastSettings:
         )
 
     def adapted(self, encoder: Classifier, new: Sequence[str] = ()) -> nn.Module:
-        """The encoder with everything open, or inside of LoRA.
+        """The encoder with everything open, or inside of LoRA, and with the dropout that is asked for.
 
         Args:
-            encoder: what is trained.
+            encoder: what is trained; it is changed.
             new: dotted names of what was not pretrained, and learns whole beside LoRA.
         """
+        if self.options.dropout is not None:
+            set_dropout(encoder, self.options.dropout)
         if not self.options.lora:
             return encoder
         options = self.options
@@ -86,6 +90,16 @@ class ContrastSettings:
         values = asdict(self.options)
         names = (*_SHOWN, "r", "lora_alpha") if self.options.lora else _SHOWN
         return {name: values[name] for name in names if values.get(name) is not None} | {"bf16": self.bf16}
+
+
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Give every dropout of a model one rate, those of its attention included."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = rate
+        for name in _RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
 
 
 def settings_from(options: ContrastCoreOptions, seed: int, device: torch.device) -> ContrastSettings:

@@ -55,6 +55,11 @@ class ContrastCoreOptions(LoraOptions):
     learn_temperature: bool = option(False, "Train the temperature, between 0.01 and 1.")
     weight_decay: float = option(0.01, "Decoupled weight decay; never on norms, biases and the temperature.")
     warmup_steps: float = option(0.1, "Warm-up: a fraction below 1 of each group's steps, or a count.")
+    dropout: float | None = option(
+        None,
+        "Dropout of the encoders while they learn. Default: the models' own. At 0 several processes see the losses "
+        "of one with their whole batch; otherwise each draws its own.",
+    )
     early_stopping_patience: int | None = option(None, "Stop after this many evaluations without improvement.")
     evaluations: int = option(5, "How often to judge by the validation pairs, and to keep a checkpoint.")
     bf16: str = option(
