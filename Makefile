@@ -50,7 +50,7 @@ demo-retrieve: install ## Recommend films of MovieLens-100k: train towers and a 
 	  --to $(RETRIEVE)/serve
 	$(BIN)/warmstart recommend $(RETRIEVE)/serve --user 42
 	$(BIN)/warmstart recommend $(RETRIEVE)/serve --history "Toy Story (1995),Aladdin (1992)" --where "Animation=1" --k 5
-	@echo "Open $(CURDIR)/$(RETRIEVE)/towers/report.html, $(CURDIR)/$(RETRIEVE)/ranker/report.html and $(CURDIR)/$(RETRIEVE)/index/report.html"
+	@echo "Open $(CURDIR)/$(RETRIEVE)/towers/report.html, $(CURDIR)/$(RETRIEVE)/ranker/report.html, $(CURDIR)/$(RETRIEVE)/index/report.html and, of what serves, report.html in $(CURDIR)/$(RETRIEVE)/serve/versions"
 
 # One thread per worker: more only take turns on the same cores. A file stays on one worker, with its fixtures.
 test: install ## Run every test
