@@ -46,12 +46,6 @@ def texts(rows: int) -> tuple[list[str], list[str]]:
     return list(pairs.anchors[:rows]), list(pairs.positives[:rows])
 
 
-def without_dropout(model: torch.nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-
-
 def ours(batch: int, steps: int, dropout: bool) -> list[tuple[float, float]]:
     """Loss and seconds of each step."""
     import numpy as np
@@ -61,13 +55,14 @@ def ours(batch: int, steps: int, dropout: bool) -> list[tuple[float, float]]:
     from warmstart.contrastive.batches import PairRows
     from warmstart.contrastive.grad_cache import Side
     from warmstart.contrastive.info_nce import info_nce
+    from warmstart.contrastive.settings import set_dropout
     from warmstart.train.cpu import quick_steps
 
     backbone = load_backbone(MODEL, max_length=256)
     model = backbone.encoder.train().requires_grad_(requires_grad=True)
     model.head.requires_grad_(requires_grad=False)
     if not dropout:
-        without_dropout(model)
+        set_dropout(model, 0.0)
     sides = [backbone.preprocessor.encode({"text": column}) for column in texts(batch * steps)]
     ids = np.arange(batch * steps)
     rows = PairRows(sides, ids, ids[None], part_rows=PART)
@@ -102,11 +97,12 @@ def theirs(batch: int, steps: int, dropout: bool) -> list[tuple[float, float]]:
     from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 
     from warmstart.backbones.resolve import resolve
+    from warmstart.contrastive.settings import set_dropout
 
     model = SentenceTransformer(str(resolve(MODEL).path), device="cpu").train()
     model.max_seq_length = 256
     if not dropout:
-        without_dropout(model)
+        set_dropout(model, 0.0)
     loss = CachedMultipleNegativesRankingLoss(model, scale=20.0, mini_batch_size=PART)
     columns = texts(batch * steps)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)

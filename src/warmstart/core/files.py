@@ -99,8 +99,12 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, doing: str = "working in") -> Iterator[None]:
     """Hold a lock file, so that no other process changes its folder meanwhile.
+
+    Args:
+        path: of the lock file.
+        doing: what another process that holds it is told to be doing to the folder.
 
     Raises:
         OutputError: another process holds it, or it cannot be written.
@@ -113,7 +117,7 @@ def exclusive(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(f"Another process is working in {path.parent}.") from error
+            raise OutputError(f"Another process is {doing} {path.parent}; try again when it is done.") from error
         yield
 
 

@@ -11,7 +11,6 @@ So whenever the process is killed or the power fails, the current version is a w
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import re
 import shutil
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from warmstart.core.errors import OutputError, ResultError, SettingError
-from warmstart.core.files import settle, share, sync, write_text
+from warmstart.core.files import exclusive, settle, share, sync, write_text
 from warmstart.core.record import Record
 
 CURRENT, VERSIONS = "current.json", "versions"
@@ -88,16 +87,9 @@ class Serving:
         """
         try:
             (self.folder / VERSIONS).mkdir(parents=True, exist_ok=True)
-            handle = (self.folder / _LOCK).open("w")
         except OSError as error:
             raise OutputError(f"{self.folder} cannot be written: {error.strerror or error}.") from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputError(
-                    f"Another process is publishing to {self.folder}; try again when it is done."
-                ) from error
+        with exclusive(self.folder / _LOCK, "publishing to"):
             try:
                 yield
             finally:
