@@ -43,7 +43,7 @@ VIT = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-EPOCHS, PRETRAIN_CELLS, CELL_SECONDS = 50, 6, 540
+EPOCHS, PRETRAIN_CELLS, CELL_SECONDS = 40, 8, 540
 ARMS = ("scratch", "uniform", "layer_decay", "progressive")
 RATES = (3e-4, 1e-3, 3e-3)
 LABELS = (28, 112, 448)
