@@ -34,9 +34,10 @@ from warmstart.data.histories import Asked
 from warmstart.retrieve.baselines import matrix
 from warmstart.retrieve.ranking import Ranked, ndcg, rank
 from warmstart.verbs.contrast_two_tower import contrast_two_tower, judge, scored, validation_score
+from warmstart.verbs.item_reading import wanted_readers
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.ranker import ranker
-from warmstart.verbs.two_tower_data import TwoTowerData, item_content, load_two_tower_data, text_backbone
+from warmstart.verbs.two_tower_data import TwoTowerData, item_content, load_two_tower_data
 from warmstart.verbs.two_tower_floors import floors
 
 KEPT = contract.RESULTS / "recommend" / "work"
@@ -83,7 +84,7 @@ def towers_cell(name: str, **changes: Any) -> contract.Cell:
     def measure(args: argparse.Namespace) -> dict[str, Any]:
         options = options_of(name, args.data, **changes)
         data = load_two_tower_data(options)
-        content = item_content(data.items, text_backbone(options, data.items), None)
+        content = item_content(data.items, wanted_readers(options, data.items))
         model = new_model(options, len(data.items.ids), data.learnt(), content, None, options.seed)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as place:

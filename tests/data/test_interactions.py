@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from warmstart.core.contrast_options import InteractionOptions
 from warmstart.core.errors import DataError, ResultError, SettingError
 from warmstart.data.catalogue import Columns, load_catalogue
-from warmstart.data.features import apply_plan, fit_plan, split_values
+from warmstart.data.features import apply_plan, fit_plan, given_rows, split_values
 from warmstart.data.histories import split_histories
 from warmstart.data.ids import IdMap, load_maps, save_maps
 from warmstart.data.interactions import Interactions, load_interactions
@@ -112,7 +112,7 @@ ROWS = [
 
 
 def test_features_are_scaled_and_new_rows_go_the_same_way() -> None:
-    plan = fit_plan(ROWS, ["t"], ["g"], ["n"], ["d"], "f")
+    plan = fit_plan(ROWS, ["t"], ["g"], ["n"], ["d"], given_rows(len(ROWS)))
     assert plan.values == ("g=y",)  # x is in one row only
     found = apply_plan(plan, ROWS)
     assert found.texts == ("a film", "another", "")
@@ -121,7 +121,7 @@ def test_features_are_scaled_and_new_rows_go_the_same_way() -> None:
     new = apply_plan(plan, [{"g": "unknown|y", "n": 5}])
     assert new.bags[0].tolist() == [0]
     np.testing.assert_allclose(new.numbers, [[3, 0]], atol=1e-6)
-    with pytest.raises(DataError, match="no number"):
+    with pytest.raises(DataError, match=r"the given rows, row 1, column 'n': 'many' is no number"):
         apply_plan(plan, [{"n": "many"}])
     assert split_values(["a", " b "]) == ["a", "b"]
 
@@ -139,6 +139,14 @@ def test_a_catalogue_guesses_its_columns_and_keeps_new_items(tmp_path: Path) -> 
     assert found.titles[:2] == ("the film no 3", "gone")
     assert found.counts == {"rows": 12, "without_events": 11, "not_in_table": 1}
     assert len(load_catalogue(str(tmp_path / "i.csv"), "--items", ids, Columns(), "item", add=False).ids) == 2
+
+
+def test_a_word_among_numbers_is_told_with_its_row_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item,price\na,1\nb,cheap\n")
+    with pytest.raises(DataError, match=r"i\.csv, row 3, column 'price': 'cheap' is no number"):
+        load_catalogue(
+            str(tmp_path / "i.csv"), "--items", IdMap("item", ["a"]), Columns(numbers=("price",)), "item", add=True
+        )
 
 
 def test_an_id_twice_in_the_catalogue_is_refused(tmp_path: Path) -> None:

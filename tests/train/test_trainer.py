@@ -460,10 +460,26 @@ def test_evaluation_is_allowed_for_before_the_first_one(text: toy.Task, tmp_path
     model = text.classifier()
     job = toy.job(text, model, clock=FakeClock(1e9, 0.0))
     watch = Watch(job, WarmstartTrainer(model, toy.arguments(tmp_path, 32, batch=4), job))
-    watch.slowest = 2.0
+    watch.pace.add(2.0)
     assert watch._evaluation(watch.trainer.args) == pytest.approx(0.5 * 2.0 * 12 / 4)
     watch._evaluated, watch.between = True, 0.7
     assert watch._evaluation(watch.trainer.args) == 0.7
+
+
+def test_one_stall_among_the_steps_is_not_waited_for_again() -> None:
+    """A machine that stood still once must not end a training that has most of its time left."""
+    from warmstart.train.watch import Pace
+
+    pace = Pace()
+    assert (pace.slow, pace.usual) == (0.0, 0.0)
+    pace.add(0.5)
+    assert (pace.slow, pace.usual) == (0.5, 0.5)
+    for seconds in (0.1, 60.0, 0.3, 0.2):
+        pace.add(seconds)
+    assert pace.slow == 0.5
+    assert pace.usual == pytest.approx((0.5 + 0.1 + 0.3 + 0.2) / 4)
+    pace.add(50.0)  # the second time it is how the machine is
+    assert pace.slow == 50.0
 
 
 def test_spent_budget_trains_nothing(text: toy.Task, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """The item tower: a learnt vector for each id, and a projection of what is known of the item.
 
-An item without a learnt vector (a new one) is its content alone. How texts became vectors is left to the caller: the
-backbone that reads them is frozen, and its features are computed once.
+An item without a learnt vector (a new one) is its content alone. How texts and pictures became vectors is left to the
+caller: the backbones that read them are frozen, and their features are computed once.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +21,15 @@ class Content:
     """What is known of items or users, row for row.
 
     Attributes:
-        texts: (rows, width), vectors of the texts; width 0 without texts. A row of zeros has no text.
+        inputs: (rows, width), vectors of texts and of pictures beside each other, zeros for what a row lacks; width 0
+            without both.
         values: (all values,), places of categories, row after row.
         starts: (rows + 1,), where each row's values start.
         numbers: (rows, numbers).
         vocabulary: number of categories.
     """
 
-    texts: Tensor
+    inputs: Tensor
     values: Tensor
     starts: Tensor
     numbers: Tensor
@@ -38,8 +40,15 @@ class Content:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Width of a text's vector, number of categories, number of numbers."""
-        return self.texts.shape[1], self.vocabulary, self.numbers.shape[1]
+        """Width of the inputs, number of categories, number of numbers."""
+        return self.inputs.shape[1], self.vocabulary, self.numbers.shape[1]
+
+    def digest(self) -> str:
+        """What tells it from other contents."""
+        own = hashlib.sha256(str(self.shape).encode())
+        for values in (self.inputs, self.values, self.starts, self.numbers):
+            own.update(values.numpy().tobytes())
+        return own.hexdigest()
 
     def take(self, rows: Tensor) -> Content:
         """Some rows."""
@@ -47,15 +56,15 @@ class Content:
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         within = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
         values = self.values[self.starts[rows].repeat_interleave(lengths) + within]
-        return Content(self.texts[rows], values, starts, self.numbers[rows], self.vocabulary)
+        return Content(self.inputs[rows], values, starts, self.numbers[rows], self.vocabulary)
 
 
-def content_of(features: Features, texts: np.ndarray, vocabulary: int) -> Content:
-    """Features and the vectors of their texts, (rows, width), as tensors."""
+def content_of(features: Features, inputs: np.ndarray, vocabulary: int) -> Content:
+    """Features and the vectors of their texts and pictures, (rows, width), as tensors."""
     lengths = [len(bag) for bag in features.bags]
     values = np.concatenate([*features.bags, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     return Content(
-        torch.from_numpy(np.ascontiguousarray(texts, dtype=np.float32)),
+        torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)),
         torch.from_numpy(values),
         torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
         torch.from_numpy(features.numbers),
@@ -64,7 +73,7 @@ def content_of(features: Features, texts: np.ndarray, vocabulary: int) -> Conten
 
 
 class ContentTower(nn.Module):
-    """Content → vectors: the sum of what texts, categories and numbers say.
+    """Content → vectors: the sum of what texts, pictures, categories and numbers say.
 
     Args:
         shape: see `Content.shape`.
@@ -84,7 +93,7 @@ class ContentTower(nn.Module):
         """Vectors, (rows, dim)."""
         parts = []
         if self.text is not None:
-            parts.append(self.text(content.texts))
+            parts.append(self.text(content.inputs))
         if self.category is not None:
             parts.append(self.category(content.values, content.starts[:-1]))
         if self.number is not None:

@@ -288,7 +288,7 @@ class InteractionOptions:
         "CSV, TSV, JSONL or Parquet file of user, item and time; .txt lines of user and item, oldest first; or "
         "sample:movielens-ratings."
     )
-    items: str | None = option(None, "Table with one row for each item: texts, categories, numbers.")
+    items: str | None = option(None, "Table with one row for each item: texts, categories, numbers, pictures.")
     users: str | None = option(None, "Table with one row for each user: categories, numbers.")
     user_column: str | None = option(None, "Column with the user. Guessed by its name, and shown, when not given.")
     item_column: str | None = option(None, "Column with the item. Guessed by its name, and shown, when not given.")
@@ -311,6 +311,11 @@ class InteractionOptions:
         None, "Columns of --items with one category, or several separated by | or ;. Comma-separated."
     )
     number_columns: str | None = option(None, "Columns of --items with numbers, comma-separated.")
+    image_column: str | None = option(
+        None,
+        "Column of --items with the path of a picture, from the table's folder on. Guessed, and shown, when none of "
+        "these columns is named.",
+    )
     split: str = option(
         "last",
         "What to judge by: each user's last item, the events after a moment, or items that training never sees.",
@@ -319,7 +324,9 @@ class InteractionOptions:
     test_size: float = option(
         0.1, "Share of the events (temporal) or of the items (cold_items) that is judged by; below 1."
     )
-    drop_invalid: bool = option(False, "Leave out rows without user, item or time; they are counted.")
+    drop_invalid: bool = option(
+        False, "Leave out rows without user, item or time, and pictures that cannot be used; they are counted."
+    )
     seed: int = option(42, "Seed of the split, the batches and the training.")
 
 
@@ -365,6 +372,9 @@ class ContrastTwoTowerOptions(OutputOptions, TwoTowerTrainOptions, InteractionOp
     """Options of `contrast two-tower`."""
 
     model: str = option(DEFAULT_MODEL, "Encoder of the items' texts, which stays as it is; none leaves texts out.")
+    image_model: str = option(
+        "EfficientNet-Lite0", "Encoder of the items' pictures, which stays as it is; none leaves pictures out."
+    )
     no_floors: bool = option(False, "Do not judge the baselines (popularity, item-kNN, EASE) beside the towers.")
 
     def __post_init__(self) -> None:

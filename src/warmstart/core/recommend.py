@@ -107,6 +107,7 @@ class TwoTowerRecord(Record):
     machine: str
     command: str
     text_model: dict[str, str] = field(default_factory=dict)  # name and digest of the frozen encoder of texts
+    image_model: dict[str, str] = field(default_factory=dict)  # and of pictures
     advice: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)  # file in the result folder → sha256
 

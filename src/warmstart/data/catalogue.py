@@ -1,4 +1,4 @@
-"""The tables of items and of users: which columns are texts, categories, numbers, and one row of features for each id.
+"""The tables of items and users: which columns are texts, categories, numbers, pictures; one row of features an id.
 
 Columns are named, or guessed from their values and shown. What a column's values become is `features`'.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import pandas as pd
 from warmstart.core.errors import DataError, SettingError
 from warmstart.data.attributes import attribute_columns
 from warmstart.data.cells import NUMBER, Where, cells, label_strings
-from warmstart.data.columns import require
+from warmstart.data.columns import find_image, require
 from warmstart.data.event_files import read_events
 from warmstart.data.features import FeaturePlan, Features, apply_plan, days, fit_plan, split_values
 from warmstart.data.ids import IdMap
+from warmstart.data.item_pictures import ItemPictures, item_pictures
 from warmstart.data.role_names import guess_role, id_column, plain_name
 from warmstart.data.sources import Source
 
@@ -37,6 +38,7 @@ class Columns:
     texts: tuple[str, ...] | None = None
     categories: tuple[str, ...] | None = None
     numbers: tuple[str, ...] | None = None
+    image: str | None = None  # "" means none, too
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def bare_catalogue(ids: IdMap) -> Catalogue:
     return Catalogue(ids, features, ids.ids, plan, {}, np.zeros(len(ids), dtype=bool), {}, "")
 
 
-def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str, *, add: bool) -> Catalogue:
+def load_catalogue(
+    data: str, option: str, ids: IdMap, named: Columns, like: str, *, add: bool, drop_invalid: bool = False
+) -> Catalogue:
     """Read a table with one row for each id.
 
     Args:
@@ -83,9 +87,11 @@ def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str
         named: the columns that are named.
         like: the column of the events that holds the same ids; taken where the table has one of that name.
         add: whether ids that only the table has are added to the map (new items), or left out (users without events).
+        drop_invalid: whether a picture that cannot be used counts as none.
 
     Raises:
-        DataError: the table cannot be read, a column is not there, an id is missing or there twice.
+        DataError: the table cannot be read, a column is not there, an id is missing or there twice, or a picture cannot
+            be used.
         SettingError: one column is to be two things.
     """
     source = read_events(data, option)
@@ -93,10 +99,13 @@ def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str
     names = label_strings(cells(source.frame[id_column]), Where(source.name, id_column, source.rows))
     _check_ids(names, source, id_column)
     roles = _roles(source, named, id_column)
+    image = "".join(roles.pop("image"))
     used = sorted({column for columns in roles.values() for column in columns})
     columns = {column: cells(source.frame[column]) for column in used}
     table = [{column: columns[column][line] for column in used} for line in range(len(names))]
-    plan = fit_plan(table, roles["texts"], roles["categories"], roles["numbers"], roles["dates"], source.name)
+    where = Where(source.name, image, source.rows)
+    plan = fit_plan(table, roles["texts"], roles["categories"], roles["numbers"], roles["dates"], where, image)
+    pictures, broken = _pictures(source, image, drop_invalid=drop_invalid)
     line_of = {str(name): line for line, name in enumerate(names)}
     new = [name for name in line_of if name not in ids] if add else []
     every = IdMap(ids.kind, (*ids.ids, *new))
@@ -112,10 +121,13 @@ def load_catalogue(data: str, option: str, ids: IdMap, named: Columns, like: str
         "without_events": sum(name not in ids for name in line_of),
         "not_in_table": int((~known).sum()),
     }
+    if image:
+        counts |= {"with_picture": sum(map(bool, pictures.digests)), "broken_pictures": broken}
     shown = {"id": id_column} | {role: ", ".join(found) for role, found in roles.items() if found}
+    shown |= {"image": image} if image else {}
     places = [line_of.get(name, -1) for name in every.ids]  # −1 is a row of gaps
-    rest = source.frame.drop(columns=[id_column]).reset_index(drop=True).reindex(places)
-    features = apply_plan(plan, rows, source.name)
+    rest = _without(source, id_column, image).reset_index(drop=True).reindex(places)
+    features = replace(apply_plan(plan, rows), pictures=pictures.placed(places))
     return Catalogue(every, features, titles, plan, shown, known, counts, source.name, attribute_columns(rest))
 
 
@@ -125,20 +137,22 @@ class ItemTableRows:
 
     Attributes:
         ids: (rows,), each once.
-        rows: column of the plan → value, of each row.
         titles: (rows,); the id where there is no title.
+        features: of each row.
         attributes: what can be filtered by, as in `attributes`.
-        source: the file.
+        broken_pictures: how many could not be used, and count as none.
     """
 
     ids: tuple[str, ...]
-    rows: list[dict[str, Any]]
+    features: Features
     titles: tuple[str, ...]
     attributes: dict[str, np.ndarray]
-    source: str
+    broken_pictures: int
 
 
-def read_item_table(data: str, option: str, id_column: str, title: str | None, columns: Sequence[str]) -> ItemTableRows:
+def read_item_table(
+    data: str, option: str, id_column: str, title: str | None, plan: FeaturePlan, *, drop_invalid: bool = False
+) -> ItemTableRows:
     """Read a table with the columns of one that was read before.
 
     Args:
@@ -146,16 +160,19 @@ def read_item_table(data: str, option: str, id_column: str, title: str | None, c
         option: its name on the command line.
         id_column: column of the ids.
         title: column of the titles; None for none.
-        columns: those of the plan.
+        plan: how rows become features.
+        drop_invalid: whether a picture that cannot be used counts as none.
 
     Raises:
-        DataError: the table cannot be read, a column is not there, an id is missing or there twice.
+        DataError: the table cannot be read, a column is not there, an id is missing or there twice, or a picture cannot
+            be used.
     """
     source = read_events(data, option)
-    require([id_column, *([] if title is None else [title]), *columns], source)
+    require([id_column, *([] if title is None else [title]), *plan.columns], source)
     names = label_strings(cells(source.frame[id_column]), Where(source.name, id_column, source.rows))
     _check_ids(names, source, id_column)
     ids = tuple(str(name) for name in names)
+    columns = [column for column in plan.columns if column != plan.image]
     wanted = dict.fromkeys([*columns, *([] if title is None else [title])])
     values = {column: cells(source.frame[column]) for column in wanted}
     rows = [{column: values[column][line] for column in columns} for line in range(len(ids))]
@@ -164,8 +181,21 @@ def read_item_table(data: str, option: str, id_column: str, title: str | None, c
         if title is None
         else tuple(name if value is None else str(value) for name, value in zip(ids, values[title], strict=True))
     )
-    rest = source.frame.drop(columns=[id_column])
-    return ItemTableRows(ids, rows, titles, attribute_columns(rest), source.name)
+    pictures, broken = _pictures(source, plan.image, drop_invalid=drop_invalid)
+    features = replace(apply_plan(plan, rows, Where(source.name, "", source.rows)), pictures=pictures)
+    rest = _without(source, id_column, plan.image)
+    return ItemTableRows(ids, features, titles, attribute_columns(rest), broken)
+
+
+def _pictures(source: Source, column: str, *, drop_invalid: bool) -> tuple[ItemPictures, int]:
+    if not column:
+        return ItemPictures(), 0
+    where = Where(source.name, column, source.rows)
+    return item_pictures(cells(source.frame[column]), where, source.folder, drop_invalid=drop_invalid)
+
+
+def _without(source: Source, *columns: str) -> pd.DataFrame:
+    return source.frame.drop(columns=[column for column in columns if column])
 
 
 def _id_column(source: Source, kind: str, named: Columns, like: str) -> str:
@@ -201,14 +231,19 @@ def _roles(source: Source, named: Columns, id_column: str) -> dict[str, tuple[st
     """Role → columns; those not named are guessed where nothing at all is named."""
     given = {"texts": named.texts, "categories": named.categories, "numbers": named.numbers}
     chosen = [column for columns in given.values() if columns for column in columns]
+    chosen += [named.image] if named.image else []
     require([*chosen, *([named.title] if named.title else [])], source)
     if len(set(chosen)) < len(chosen) or id_column in chosen:
         raise SettingError(f"One column of {source.name} is to be two things: {', '.join([id_column, *chosen])}.")
     title = named.title or guess_role(source, "title", {id_column}, needed=False)
     roles: dict[str, list[str]] = {role: list(columns or ()) for role, columns in given.items()} | {"dates": []}
-    free = [column for column in source.frame.columns if str(column) not in {id_column, *chosen}]
+    roles["image"] = [named.image] if named.image else []
+    free = [column for column in map(str, source.frame.columns) if column not in {id_column, *chosen}]
     if all(columns is None for columns in given.values()):
-        for column in map(str, free):
+        if named.image is None:
+            found_image = find_image(source, (c for c in free if not _holds_addresses(_filled(cells(source.frame[c])))))
+            roles["image"] = [] if found_image is None else [found_image]
+        for column in (column for column in free if column not in roles["image"]):
             role = "texts" if column == title else _kind(cells(source.frame[column]))
             if role is not None:
                 roles[role].append(column)
@@ -218,10 +253,10 @@ def _roles(source: Source, named: Columns, id_column: str) -> dict[str, tuple[st
 
 def _kind(values: list[Any]) -> str | None:
     """What a column holds, by its values; None for nothing to learn from."""
-    filled = [value for value in values if value is not None and str(value).strip()]
+    filled = _filled(values)
     lists = any(isinstance(value, (list, tuple, np.ndarray)) for value in filled)
     texts = [str(value).strip() for value in filled]
-    if len({*texts}) < 2 or (not lists and sum(map(bool, map(_ADDRESS.match, texts))) > len(texts) / 2):
+    if len({*texts}) < 2 or (not lists and _holds_addresses(texts)):
         return None
     if not lists and all(NUMBER.fullmatch(text) for text in texts):
         return "numbers"
@@ -232,3 +267,12 @@ def _kind(values: list[Any]) -> str | None:
     if len(different) <= max(20, _FEW * len(filled)):
         return "categories"
     return "texts" if np.mean([len(text.split()) for text in texts]) > 1.5 else None
+
+
+def _filled(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None and str(value).strip()]
+
+
+def _holds_addresses(values: list[Any]) -> bool:
+    """Whether most are addresses of the web."""
+    return sum(bool(_ADDRESS.match(str(value).strip())) for value in values) > len(values) / 2

@@ -168,6 +168,16 @@ def caption_roles(source: Source, image: str | None, caption: str | None) -> Rol
     return Roles("image", {role: columns[role] for role in ("image", "caption")}, guessed)
 
 
+def find_image(source: Source, among: Iterable[str]) -> str | None:
+    """The one column among some that holds images; None when there is none.
+
+    Raises:
+        DataError: when more than one does.
+    """
+    names = set(among)
+    return _guess_image([profile for profile in _profiles(source) if profile.name in names], source)
+
+
 def guess_image(source: Source) -> str:
     """The one column with images.
 

@@ -1,14 +1,14 @@
-"""What is known of items or users besides their ids: texts, categories and numbers, as arrays, the same for new ones.
+"""What is known of items or users besides their ids: texts, categories, numbers and pictures, the same for new ones.
 
 A plan is fitted once on a table, kept beside the model, and applied to whatever comes later: a value that the plan does
-not know counts as none, a missing number as the mean. How texts become vectors is left to the backbone.
+not know counts as none, a missing number as the mean. How texts and pictures become vectors is left to backbones.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pandas as pd
 
 from warmstart.core.errors import DataError
 from warmstart.core.record import Record
-from warmstart.data.cells import NUMBER
+from warmstart.data.cells import NUMBER, Where
+from warmstart.data.item_pictures import ItemPictures
 
 _SEPARATORS = ("|", ";")
 _LEAST_ROWS = 2  # rows that must share a category, or nothing is learned of it
@@ -35,6 +36,7 @@ class FeaturePlan(Record):
         values: the categories that are known, "column=value"; each is one input.
         means: of the numbers and dates, before scaling.
         scales: their standard deviations.
+        image: column of pictures; empty without one.
     """
 
     texts: tuple[str, ...] = ()
@@ -44,11 +46,12 @@ class FeaturePlan(Record):
     values: tuple[str, ...] = ()
     means: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
+    image: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read."""
-        return (*self.texts, *self.categories, *self.numbers, *self.dates)
+        return (*self.texts, *self.categories, *self.numbers, *self.dates, *([self.image] if self.image else []))
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,22 @@ class Features:
         texts: (rows,), empty where there is none.
         bags: the places of each row's categories among the plan's values, (rows,) arrays.
         numbers: (rows, numbers), scaled to mean 0 and deviation 1.
+        pictures: row for row, or none at all.
     """
 
     texts: tuple[str, ...]
     bags: tuple[np.ndarray, ...]
     numbers: np.ndarray
+    pictures: ItemPictures = field(default_factory=ItemPictures)
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> Features:
+        """Some rows."""
+        places = rows.tolist()
+        texts, bags = (tuple(part[place] for place in places) for part in (self.texts, self.bags))
+        return Features(texts, bags, self.numbers[rows], self.pictures.placed(places))
 
 
 def fit_plan(
@@ -75,9 +86,10 @@ def fit_plan(
     categories: Sequence[str],
     numbers: Sequence[str],
     dates: Sequence[str],
-    file: str,
+    where: Where,
+    image: str = "",
 ) -> FeaturePlan:
-    """Learn the vocabulary and the scales of some columns.
+    """Learn the vocabulary and the scales of some columns; `where` has the rows' file and numbers, for messages.
 
     Raises:
         DataError: a number is none, or a date is none.
@@ -85,7 +97,7 @@ def fit_plan(
     counted = Counter(value for row in rows for value in set(_values(row, categories)))
     kept = [value for value, count in counted.most_common(_MOST_VALUES) if count >= _LEAST_ROWS]
     bare = FeaturePlan(tuple(texts), tuple(categories), tuple(numbers), tuple(dates))
-    table = _numbers(bare, rows, file)
+    table = _numbers(bare, rows, where)
     with np.errstate(invalid="ignore"):
         filled = ~np.isnan(table)
         count = np.maximum(1, filled.sum(0))
@@ -99,17 +111,18 @@ def fit_plan(
         tuple(sorted(kept)),
         tuple(float(mean) for mean in means),
         tuple(float(scale) if scale > 0 else 1.0 for scale in scales),
+        image,
     )
 
 
-def apply_plan(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], file: str = "the given rows") -> Features:
-    """Rows (column → value; what is missing is None or absent) as features.
+def apply_plan(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], where: Where | None = None) -> Features:
+    """Rows (column → value; what is missing is None or absent) as features, without their pictures.
 
     Raises:
         DataError: a number is none, or a date is none.
     """
     place = {value: number for number, value in enumerate(plan.values)}
-    table = _numbers(plan, rows, file)
+    table = _numbers(plan, rows, where or given_rows(len(rows)))
     scaled = (table - np.array(plan.means)) / np.array(plan.scales) if table.shape[1] else table
     return Features(
         tuple(". ".join(text for text in (_text(row.get(c)) for c in plan.texts) if text) for row in rows),
@@ -119,6 +132,11 @@ def apply_plan(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], file: str =
         ),
         np.clip(np.nan_to_num(scaled, nan=0.0), -10, 10).astype(np.float32),
     )
+
+
+def given_rows(count: int) -> Where:
+    """The place of rows that are in no file, numbered from 1."""
+    return Where("the given rows", "", np.arange(1, count + 1))
 
 
 def split_values(cell: object) -> list[str]:
@@ -141,7 +159,7 @@ def _text(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _numbers(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], file: str) -> np.ndarray:
+def _numbers(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], where: Where) -> np.ndarray:
     """(rows, numbers and dates), not-a-number where there is none."""
     table = np.full((len(rows), len(plan.numbers) + len(plan.dates)), np.nan)
     for number, column in enumerate(plan.numbers):
@@ -150,7 +168,9 @@ def _numbers(plan: FeaturePlan, rows: Sequence[Mapping[str, Any]], file: str) ->
             if not text:
                 continue
             if not NUMBER.fullmatch(text):
-                raise DataError(f"{text[:40]!r} is no number", file=file, row=line + 1, column=column)
+                raise DataError(
+                    f"{text[:40]!r} is no number", file=where.file, row=int(where.rows[line]), column=column
+                )
             table[line, number] = float(text)
     for number, column in enumerate(plan.dates, start=len(plan.numbers)):
         table[:, number] = days(pd.Series([row.get(column) for row in rows], dtype=object))

@@ -50,7 +50,7 @@ def picture_column(source: Source, column: str) -> datasets.Dataset:
     """One column "image", undecoded, row for row beside the source: `{"path": …, "bytes": …}` or None."""
     if source.pictures is not None and column in source.pictures.column_names:
         return source.pictures.select_columns([column]).rename_columns({} if column == "image" else {column: "image"})
-    items = [_reference(value, source.folder) for value in cells(source.frame[column])]
+    items = [picture_reference(value, source.folder) for value in cells(source.frame[column])]
     features = datasets.Features({"image": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict({"image": items}, features=features)
 
@@ -103,7 +103,8 @@ def probe(item: dict[str, Any] | None) -> Probe:
         return Probe(digest, _blank(), f"damaged ({str(error).strip() or type(error).__name__})")
 
 
-def _reference(value: Any, folder: Path | None) -> dict[str, Any] | None:
+def picture_reference(value: Any, folder: Path | None) -> dict[str, Any] | None:
+    """Where one picture is: `{"path": …, "bytes": …}`; None where there is none. Relative paths start in the folder."""
     if isinstance(value, bytes):
         return {"path": None, "bytes": value}
     if isinstance(value, dict):

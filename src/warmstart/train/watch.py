@@ -15,6 +15,33 @@ if TYPE_CHECKING:
 _FORWARD_SHARE = 0.5  # of a training step's seconds per row, before an evaluation has been timed; rather too much
 
 
+class Pace:
+    """How long steps take. The slowest one counts for nothing as soon as there are two: it may have been a stall."""
+
+    def __init__(self) -> None:
+        self._count, self._total = 0, 0.0
+        self._slowest = (0.0, 0.0)  # and the one before it
+
+    def add(self, seconds: float) -> None:
+        """Note a step."""
+        self._count += 1
+        self._total += seconds
+        first, second = self._slowest
+        self._slowest = (seconds, first) if seconds > first else (first, max(second, seconds))
+
+    @property
+    def slow(self) -> float:
+        """Seconds of the slowest step but one."""
+        return self._slowest[min(self._count, 2) - 1] if self._count else 0.0
+
+    @property
+    def usual(self) -> float:
+        """Mean seconds of the steps but the slowest."""
+        if self._count < 2:
+            return self._total
+        return (self._total - self._slowest[0]) / (self._count - 1)
+
+
 class Watch(TrainerCallback):
     """Opens groups, keeps what histories need, tells progress, and stops inside the time budget.
 
@@ -26,7 +53,7 @@ class Watch(TrainerCallback):
     def __init__(self, job: TrainJob, trainer: WarmstartTrainer) -> None:
         self.job, self.trainer = job, trainer
         self.between = 0.0  # seconds of the longest pause between steps so far: evaluating and saving
-        self.slowest = 0.0  # seconds of the slowest step so far
+        self.pace = Pace()
         self._evaluated = False
         self._mark = 0.0
 
@@ -69,12 +96,12 @@ class Watch(TrainerCallback):
     ) -> None:
         """Tell progress; stop when what must follow would no longer fit."""
         now = time.perf_counter()
-        self.slowest = max(self.slowest, now - self._mark)
+        self.pace.add(now - self._mark)
         self._mark = now
         if self.job.progress is not None and state.is_world_process_zero:
             self.job.progress(state.global_step, state.max_steps, f"epoch {state.epoch:.1f}")
         if state.global_step < state.max_steps and self.job.clock.budget is not None:
-            late = self.job.clock.left() < self.job.reserve + self._evaluation(args) + 2 * self.slowest
+            late = self.job.clock.left() < self.job.reserve + self._evaluation(args) + 2 * self.pace.slow
             if self.trainer.any_process(late):
                 self.job.stopped_early = (
                     f"the time budget ended training at step {state.global_step} of {state.max_steps}"
@@ -89,5 +116,5 @@ class Watch(TrainerCallback):
         if self._evaluated:
             return self.between
         rows_per_step: int = args.train_batch_size * args.gradient_accumulation_steps
-        guess = _FORWARD_SHARE * self.slowest * len(self.job.validation) / rows_per_step
+        guess = _FORWARD_SHARE * self.pace.usual * len(self.job.validation) / rows_per_step
         return max(self.between, guess)

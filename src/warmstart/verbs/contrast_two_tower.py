@@ -29,6 +29,7 @@ from warmstart.retrieve.ranking import Ranked, ndcg, rank, ranking_scores
 from warmstart.train.fit import peak_memory_mb
 from warmstart.verbs import facts
 from warmstart.verbs.advice import course_advice
+from warmstart.verbs.item_reading import Readers, input_digests, told, wanted_readers
 from warmstart.verbs.predict import RESULTS
 from warmstart.verbs.processes import Processes
 from warmstart.verbs.two_tower_check import check_towers, save_queries
@@ -36,8 +37,6 @@ from warmstart.verbs.two_tower_data import (
     TwoTowerData,
     item_content,
     load_two_tower_data,
-    text_backbone,
-    text_digests,
     user_content,
 )
 from warmstart.verbs.two_tower_floors import floors
@@ -73,13 +72,15 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
     workspace = Workspace(options.output_dir, overwrite=options.overwrite, resume=options.resume)
     workspace.check()
     data = load_two_tower_data(options)
-    backbone = text_backbone(options, data.items)
-    text_model = {} if backbone is None else {"name": options.model, "digest": backbone.card.digest}
-    content = item_content(data.items, backbone, None)
+    readers = wanted_readers(options, data.items)
+    text_model, image_model = told(readers.text), told(readers.image)
+    content = item_content(data.items, readers)
     people = user_content(data.users)
     _check_cold(options, content)
     model = new_model(options, len(data.items.ids), data.learnt(), content, people, options.seed)
     fingerprints = {"data": data.card.fingerprint, **text_model}
+    fingerprints |= {f"image_{name}": value for name, value in image_model.items()}
+    fingerprints |= {} if content is None else {"content": content.digest()}
     workspace.begin(dataclasses.asdict(options), fingerprints)
     clock.add(workspace.spent())
     with reporter().bar(f"Two towers, {data.card.counts['learned']:,} events") as bar:
@@ -100,7 +101,7 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
     rows = () if options.no_floors else floors(data)
     for row in rows:
         reporter().say(f"{row.name}: {_line(row.test)}")
-    record = _record(options, data, outcome, found, scores, rows, content, text_model, clock)
+    record = _record(options, data, outcome, found, scores, rows, content, readers, clock)
     towers = TwoTowers(
         outcome.model,
         data.items.ids,
@@ -111,7 +112,8 @@ def contrast_two_tower(options: ContrastTwoTowerOptions) -> TwoTowerResult:
         outcome.model.catalogue(),
         text_model,
         data.items.attributes,
-        text_digests(data.items.features.texts),
+        image_model,
+        input_digests(data.items.features),
     )
     save_result(workspace, towers, record)
     folder = workspace.output
@@ -167,7 +169,7 @@ def _record(
     scores: RankingScores,
     rows: tuple[RankedRow, ...],
     content: Content | None,
-    text_model: dict[str, str],
+    readers: Readers,
     clock: Clock,
 ) -> TwoTowerRecord:
     settings = shown_settings(options, len(data.items.ids))
@@ -195,7 +197,8 @@ def _record(
         versions=facts.versions(),
         machine=facts.machine(torch.device("cpu")),
         command=facts.command_line("contrast two-tower", options),
-        text_model=text_model,
+        text_model=told(readers.text),
+        image_model=told(readers.image),
         advice=_advice(scores, rows, outcome, content),
     )
 
@@ -226,7 +229,9 @@ def _advice(
         more = "train to the end" if outcome.note else "try more --num-train-epochs, another --dropout, or more events"
         lines.append(f"The towers do not clearly beat {best.name}: use it instead, or {more}.")
     if content is None:
-        lines.append("Without --items a new item has no vector: give a table of titles, categories or numbers.")
+        lines.append(
+            "Without --items a new item has no vector: give a table of titles, categories, numbers or pictures."
+        )
     return tuple(lines)
 
 

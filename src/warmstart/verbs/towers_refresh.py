@@ -25,13 +25,13 @@ from warmstart.core.progress import reporter
 from warmstart.core.recommend import TowersUpdate, TwoTowerRecord
 from warmstart.data.attributes import words_array
 from warmstart.data.catalogue import ItemTableRows, read_item_table
-from warmstart.data.features import Features, apply_plan
+from warmstart.data.features import Features
 from warmstart.data.ids import IdMap
 from warmstart.data.interactions import load_interactions
 from warmstart.data.samples import cache_folder
 from warmstart.verbs import facts
 from warmstart.verbs.contrast_two_tower import save_result
-from warmstart.verbs.two_tower_data import text_digests
+from warmstart.verbs.item_reading import input_digests
 from warmstart.verbs.two_tower_folder import TwoTowers, load_two_tower, read_record
 from warmstart.verbs.workspace import Workspace
 
@@ -44,7 +44,7 @@ class _Merged:
     content: Content
     titles: tuple[str, ...]
     attributes: dict[str, np.ndarray]
-    text_digests: tuple[str, ...]
+    input_digests: tuple[str, ...]
     rows: np.ndarray  # (some,), numbers of items whose content is new or another
     absent: int
 
@@ -103,12 +103,16 @@ def _merge(towers: TwoTowers, record: TwoTowerRecord, options: IndexEncodeOption
         raise SettingError(f"{options.towers} was trained without --items: a new item has nothing to go by.")
     columns = record.data.item_columns
     id_column = options.id_column or columns["id"]
-    table = read_item_table(options.items, "--items", id_column, columns.get("title"), towers.plan.columns)
-    features = apply_plan(towers.plan, table.rows, table.source)
+    table = read_item_table(
+        options.items, "--items", id_column, columns.get("title"), towers.plan, drop_invalid=options.drop_invalid
+    )
+    if table.broken_pictures:
+        reporter().warn(f"{table.broken_pictures:,} pictures cannot be used and count as none.")
+    features = table.features
     known = towers.items.find(table.ids)
     ids = IdMap(towers.items.kind, (*towers.items.ids, *(n for n, k in zip(table.ids, known, strict=True) if k < 0)))
     numbers = ids.numbers(table.ids)
-    told = text_digests(features.texts)
+    told = input_digests(features)
     different = np.array(
         [
             number >= len(old) or _differs(towers, old, features, told, line, number)
@@ -118,31 +122,31 @@ def _merge(towers: TwoTowers, record: TwoTowerRecord, options: IndexEncodeOption
     )
     fresh = np.array(
         [
-            number >= len(old) or not _same_text(towers, told[line], number)
+            number >= len(old) or not _same_inputs(towers, told[line], number)
             for line, number in enumerate(numbers.tolist())
         ],
         dtype=bool,
     )
     read = np.flatnonzero(fresh)
-    if towers.text_model and not towers.text_digests:
+    if towers.text_model and not towers.input_digests:
         reporter().say(f"{options.towers} does not say which texts it was made of: all of them are read again.")
-    vectors = towers.read_texts(tuple(features.texts[line] for line in read.tolist()), cache_folder())
-    texts = np.zeros((len(ids), old.shape[0]), dtype=np.float32)
-    texts[: len(old)] = old.texts.numpy()
-    texts[numbers[read]] = vectors
+    inputs = np.zeros((len(ids), old.shape[0]), dtype=np.float32)
+    inputs[: len(old)] = old.inputs.numpy()
+    if len(read):
+        inputs[numbers[read]] = towers.readers().read(features.take(read), cache_folder())
     return _Merged(
         ids=ids,
-        content=_content(old, features, numbers, texts),
+        content=_content(old, features, numbers, inputs),
         titles=_placed(towers.titles, table.titles, numbers, len(ids)),
         attributes=_attributes(towers.attributes, table, numbers, len(ids)),
-        text_digests=_placed(towers.text_digests or ("",) * len(old), told, numbers, len(ids)),
+        input_digests=_placed(towers.input_digests or ("",) * len(old), told, numbers, len(ids)),
         rows=np.sort(numbers[different]),
         absent=len(old) - int((known >= 0).sum()),
     )
 
 
-def _same_text(towers: TwoTowers, told: str, number: int) -> bool:
-    return bool(towers.text_digests) and towers.text_digests[number] == told
+def _same_inputs(towers: TwoTowers, told: str, number: int) -> bool:
+    return bool(towers.input_digests) and towers.input_digests[number] == told
 
 
 def _differs(
@@ -153,20 +157,20 @@ def _differs(
     return not (
         np.array_equal(bag, features.bags[line])
         and np.array_equal(old.numbers[number].numpy(), features.numbers[line])
-        and (not towers.text_model or _same_text(towers, told[line], number))
+        and (not (towers.text_model or towers.image_model) or _same_inputs(towers, told[line], number))
     )
 
 
-def _content(old: Content, features: Features, numbers: np.ndarray, texts: np.ndarray) -> Content:
+def _content(old: Content, features: Features, numbers: np.ndarray, inputs: np.ndarray) -> Content:
     """The content of all items: the table's where it has the item, else as it was."""
     bags = [old.values[old.starts[item] : old.starts[item + 1]].numpy() for item in range(len(old))]
-    bags += [np.zeros(0, dtype=np.int64)] * (len(texts) - len(old))
-    values = np.zeros((len(texts), old.shape[2]), dtype=np.float32)
+    bags += [np.zeros(0, dtype=np.int64)] * (len(inputs) - len(old))
+    values = np.zeros((len(inputs), old.shape[2]), dtype=np.float32)
     values[: len(old)] = old.numbers.numpy()
     values[numbers] = features.numbers
     for line, number in enumerate(numbers.tolist()):
         bags[number] = features.bags[line]
-    return content_of(Features(("",) * len(texts), tuple(bags), values), texts, old.vocabulary)
+    return content_of(Features(("",) * len(inputs), tuple(bags), values), inputs, old.vocabulary)
 
 
 def _placed(old: tuple[str, ...], new: tuple[str, ...], numbers: np.ndarray, size: int) -> tuple[str, ...]:
@@ -209,7 +213,7 @@ def _with_items(towers: TwoTowers, merged: _Merged) -> TwoTowers:
         titles=merged.titles,
         vectors=vectors,
         attributes=merged.attributes,
-        text_digests=merged.text_digests,
+        input_digests=merged.input_digests,
     )
 
 
@@ -264,7 +268,7 @@ def _with_events(towers: TwoTowers, record: TwoTowerRecord, options: IndexEncode
         more = len(users) - len(towers.users)
         starts = torch.cat([content.starts, content.starts[-1:].repeat(more)])
         towers.model.user_content = dataclasses.replace(
-            content, texts=_longer(content.texts, more), starts=starts, numbers=_longer(content.numbers, more)
+            content, inputs=_longer(content.inputs, more), starts=starts, numbers=_longer(content.numbers, more)
         )
     kept = tuple(np.array(history, dtype=np.int64) for history in histories)
     return dataclasses.replace(towers, users=users, histories=kept), added, unknown

@@ -1,26 +1,22 @@
-"""What `contrast two-tower` learns from: events, catalogue, users and their split; and vectors of the items' texts."""
+"""What `contrast two-tower` learns from: events, catalogue, users and their split; and content as tensors."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from warmstart.backbones.embed import best_device, fast_dtype, forward
-from warmstart.backbones.feature_cache import FeatureCache
-from warmstart.backbones.load import Backbone, load_backbone
 from warmstart.contrastive.item_tower import Content, content_of
-from warmstart.core.contrast_options import ContrastTwoTowerOptions, InteractionOptions
-from warmstart.core.errors import ModelError
+from warmstart.core.contrast_options import ContrastTwoTowerOptions
+from warmstart.core.errors import SettingError
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import InteractionsCard
 from warmstart.data.catalogue import Catalogue, Columns, bare_catalogue, load_catalogue
 from warmstart.data.histories import HistorySplit, split_histories
 from warmstart.data.interactions import Interactions, load_interactions
 from warmstart.data.samples import cache_folder
+from warmstart.verbs.item_reading import NONE, Readers
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,17 @@ class TwoTowerData:
         return found
 
 
-def load_two_tower_data(options: InteractionOptions) -> TwoTowerData:
+def load_two_tower_data(options: ContrastTwoTowerOptions) -> TwoTowerData:
     """Read, check and split; what was guessed and what is odd is said.
 
     Raises:
         UserError: something cannot be read or used.
     """
+    image = options.image_column
+    if options.image_model == NONE:
+        if image is not None:
+            raise SettingError("--image-column names pictures, and --image-model none leaves them out.")
+        image = ""
     events = load_interactions(options)
     items, users = bare_catalogue(events.items), bare_catalogue(events.users)
     if options.items is not None:
@@ -56,10 +57,12 @@ def load_two_tower_data(options: InteractionOptions) -> TwoTowerData:
             _names(options.text_columns),
             _names(options.category_columns),
             _names(options.number_columns),
+            image,
         )
-        items = load_catalogue(options.items, "--items", events.items, named, events.columns["item"], add=True)
+        column, drop = events.columns["item"], options.drop_invalid
+        items = load_catalogue(options.items, "--items", events.items, named, column, add=True, drop_invalid=drop)
     if options.users is not None:
-        named = Columns(options.users_id_column)
+        named = Columns(options.users_id_column, image="")
         users = load_catalogue(options.users, "--users", events.users, named, events.columns["user"], add=False)
     split = split_histories(events, options.split, options.test_size, options.seed)
     card = _card(options, events, items, users, split)
@@ -67,20 +70,18 @@ def load_two_tower_data(options: InteractionOptions) -> TwoTowerData:
     return TwoTowerData(events, items, users, split, card)
 
 
-def item_content(catalogue: Catalogue, backbone: Backbone | None, cache: Path | None) -> Content | None:
+def item_content(catalogue: Catalogue, readers: Readers, cache: Path | None = None) -> Content | None:
     """What is known of the items as tensors; None where nothing is.
 
     Args:
         catalogue: the items.
-        backbone: reads their texts; None leaves texts out.
+        readers: of their texts and pictures.
         cache: folder of cached features; None for the usual one.
     """
     if not catalogue.source:
         return None
-    texts = np.zeros((len(catalogue.ids), 0), dtype=np.float32)
-    if backbone is not None:
-        texts = text_vectors(catalogue.features.texts, backbone, cache_folder() if cache is None else cache)
-    found = content_of(catalogue.features, texts, len(catalogue.plan.values))
+    inputs = readers.read(catalogue.features, cache_folder() if cache is None else cache)
+    found = content_of(catalogue.features, inputs, len(catalogue.plan.values))
     return found if any(found.shape) else None
 
 
@@ -94,55 +95,12 @@ def user_content(catalogue: Catalogue) -> Content | None:
     return found if any(found.shape) else None
 
 
-def text_backbone(options: ContrastTwoTowerOptions, catalogue: Catalogue) -> Backbone | None:
-    """The frozen encoder of texts, where there are texts and it is wanted.
-
-    Raises:
-        ModelError: it is none of texts.
-    """
-    if not catalogue.plan.texts or options.model == "none":
-        return None
-    backbone = load_backbone(options.model)
-    if backbone.kind != "text":
-        raise ModelError(f"{options.model} reads {backbone.kind}s, but items have texts. Choose another --model.")
-    return backbone
-
-
-def text_vectors(texts: tuple[str, ...], backbone: Backbone, cache: Path | None = None) -> np.ndarray:
-    """Vectors of unit length, zeros for empty texts, (texts, width); kept in the cache where one is given."""
-    dtype = fast_dtype(best_device())
-    store = None if cache is None else FeatureCache(cache)
-    key = ""
-    if store is not None:
-        parts = {"weights": backbone.card.digest, "inputs": backbone.preprocessor.describe()}
-        key = store.key(parts | {"item_texts": list(texts), "precision": str(dtype)})
-        kept = store.get(key)
-        if kept is not None:
-            return kept
-    with reporter().bar(f"Reading {len(texts):,} texts") as bar:
-        inputs = backbone.preprocessor.encode({"text": list(texts)})
-        found = forward(
-            backbone.encoder, inputs, dtype=dtype, progress=lambda done, total: bar(done, total, "")
-        ).features
-    lengths = np.linalg.norm(found, axis=1, keepdims=True)
-    vectors = np.where(lengths > 0, found / np.maximum(lengths, 1e-12), 0.0).astype(np.float32)
-    vectors[[not text for text in texts]] = 0.0
-    if store is not None:
-        store.put(key, vectors)
-    return vectors
-
-
-def text_digests(texts: Sequence[str]) -> tuple[str, ...]:
-    """What tells a text from others, (texts,)."""
-    return tuple(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for text in texts)
-
-
 def _names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _card(
-    options: InteractionOptions, events: Interactions, items: Catalogue, users: Catalogue, split: HistorySplit
+    options: ContrastTwoTowerOptions, events: Interactions, items: Catalogue, users: Catalogue, split: HistorySplit
 ) -> InteractionsCard:
     return InteractionsCard(
         source=events.source,
@@ -193,15 +151,12 @@ def _show(card: InteractionsCard) -> None:
         "not_wanted": "rows of other events or lower weights were left out",
         "repeated": "events repeat a user and an item; the first one counts",
         "users_tied_at_the_end": "users have two last events of one time; the later row in the file is the last",
+        "too_few_events": "users have too few events to be asked about",
+        "not_in_table": f"items have no row in {card.item_source}",
+        "without_events": f"items of {card.item_source} have no event: known by content alone",
+        "broken_pictures": "pictures cannot be used and count as none",
     }
+    counts = card.counts | card.item_counts | {"too_few_events": card.left_out}
     for name, text in told.items():
-        if card.counts.get(name):
-            warn(f"{card.counts[name]:,} {text}.")
-    if card.left_out:
-        warn(f"{card.left_out:,} users have too few events to be asked about.")
-    if card.item_counts.get("not_in_table"):
-        warn(f"{card.item_counts['not_in_table']:,} items have no row in {card.item_source}.")
-    if card.item_counts.get("without_events"):
-        warn(
-            f"{card.item_counts['without_events']:,} items of {card.item_source} have no event: known by content alone."
-        )
+        if counts.get(name):
+            warn(f"{counts[name]:,} {text}.")

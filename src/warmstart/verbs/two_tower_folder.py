@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from warmstart.backbones.load import load_backbone
 from warmstart.contrastive.item_tower import Content, content_of
 from warmstart.contrastive.two_tower_model import TwoTower, TwoTowerConfig
 from warmstart.core.errors import DataError, ResultError, SettingError
@@ -23,10 +22,11 @@ from warmstart.core.files import check_digests, write_text
 from warmstart.core.recommend import TwoTowerRecord
 from warmstart.core.record import Record
 from warmstart.data.attributes import load_attributes, save_attributes
-from warmstart.data.features import FeaturePlan, apply_plan
+from warmstart.data.features import FeaturePlan, apply_plan, given_rows
 from warmstart.data.ids import IdMap, load_maps, save_maps
+from warmstart.data.item_pictures import item_pictures
+from warmstart.verbs.item_reading import Readers, readers_again
 from warmstart.verbs.predict import RESULTS
-from warmstart.verbs.two_tower_data import text_vectors
 
 CONFIG, WEIGHTS, IDS = "config.json", "model.safetensors", "ids.json"
 CONTENT, VECTORS, HISTORIES, FEATURES, ATTRIBUTES = (
@@ -61,7 +61,8 @@ class TwoTowers:
         vectors: (items, dim), of unit length.
         text_model: name and digest of the frozen encoder of texts; empty without one.
         attributes: what items can be filtered by, column → (items,), as in `data.attributes`.
-        text_digests: (items,), of the text of each; empty in folders of the first versions.
+        image_model: the same of pictures.
+        input_digests: (items,), of text and picture of each; empty in folders of the first versions.
     """
 
     model: TwoTower
@@ -73,7 +74,8 @@ class TwoTowers:
     vectors: Tensor
     text_model: dict[str, str]
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
-    text_digests: tuple[str, ...] = ()
+    image_model: dict[str, str] = field(default_factory=dict)
+    input_digests: tuple[str, ...] = ()
 
     def recommend(
         self,
@@ -130,9 +132,10 @@ class TwoTowers:
         """Vectors of new items by their content, of unit length, (rows, dim).
 
         Args:
-            rows: column → value, the columns those of the items table.
+            rows: column → value, the columns those of the items table; a picture is a path, bytes or a Pillow image.
 
         Raises:
+            DataError: a number is none, or a picture cannot be opened.
             SettingError: the towers were trained without content, or a row holds nothing that they know.
         """
         tower = self.model.items.content
@@ -141,29 +144,26 @@ class TwoTowers:
         if isinstance(rows, Mapping):
             raise SettingError("Give a list of rows: [{…}], each a new item.")
         features = apply_plan(self.plan, rows)
-        texts = self.read_texts(features.texts)
+        if self.plan.image:
+            where = replace(given_rows(len(rows)), column=self.plan.image)
+            pictures, _ = item_pictures([row.get(self.plan.image) for row in rows], where, None)
+            features = replace(features, pictures=pictures)
+        inputs = self.readers().read(features, None)
         with torch.no_grad():
-            found = tower(content_of(features, texts, len(self.plan.values)))
+            found = tower(content_of(features, inputs, len(self.plan.values)))
         lengths = found.norm(dim=-1)
         if bool((lengths == 0).any()):
             line = int((lengths == 0).nonzero()[0])
             raise SettingError(f"Row {line + 1} holds nothing that is known: {', '.join(self.plan.columns)} are read.")
         return np.asarray(torch.nn.functional.normalize(found, dim=-1).numpy())
 
-    def read_texts(self, texts: tuple[str, ...], cache: Path | None = None) -> np.ndarray:
-        """Vectors of items' texts by the frozen encoder, (texts, width); of width 0 where the towers read none.
+    def readers(self) -> Readers:
+        """The frozen encoders of items' texts and pictures.
 
         Raises:
-            ResultError: the model of that name has other weights.
+            ResultError: a model of that name has other weights.
         """
-        if not self.text_model:
-            return np.zeros((len(texts), 0), dtype=np.float32)
-        backbone = load_backbone(self.text_model["name"])
-        if backbone.card.digest != self.text_model["digest"]:
-            raise ResultError(
-                f"{self.text_model['name']} is not the model that read the items' texts: its weights differ."
-            )
-        return text_vectors(texts, backbone, cache)
+        return readers_again(self.text_model, self.image_model)
 
 
 def save_two_towers(folder: Path, towers: TwoTowers) -> None:
@@ -183,7 +183,8 @@ def save_two_towers(folder: Path, towers: TwoTowers) -> None:
         "plan": towers.plan.to_dict(),
         "titles": list(towers.titles),
         "text_model": towers.text_model,
-        "text_digests": list(towers.text_digests),
+        "image_model": towers.image_model,
+        "input_digests": list(towers.input_digests),
     }
     write_text(folder / FEATURES, json.dumps(features, ensure_ascii=False))
     if towers.attributes:
@@ -244,7 +245,8 @@ def read_folder(folder: Path) -> TwoTowers:
         vectors,
         dict(features["text_model"]),
         load_attributes(folder / ATTRIBUTES) if (folder / ATTRIBUTES).is_file() else {},
-        tuple(features.get("text_digests", ())),
+        dict(features.get("image_model", {})),
+        tuple(features.get("input_digests", features.get("text_digests", ()))),
     )
 
 
@@ -252,7 +254,7 @@ def _tensors(name: str, content: Content | None) -> dict[str, Tensor]:
     if content is None:
         return {}
     return {
-        f"{name}.texts": content.texts.contiguous(),
+        f"{name}.inputs": content.inputs.contiguous(),
         f"{name}.values": content.values,
         f"{name}.starts": content.starts,
         f"{name}.numbers": content.numbers.contiguous(),
@@ -262,5 +264,7 @@ def _tensors(name: str, content: Content | None) -> dict[str, Tensor]:
 def _content(name: str, tensors: dict[str, Tensor], shape: tuple[int, ...]) -> Content | None:
     if not shape:
         return None
-    texts, values, starts, numbers = (tensors[f"{name}.{part}"] for part in ("texts", "values", "starts", "numbers"))
-    return Content(texts, values, starts, numbers, shape[1])
+    old = f"{name}.texts"  # what folders of the first versions call the inputs
+    inputs = tensors[old] if old in tensors else tensors[f"{name}.inputs"]
+    values, starts, numbers = (tensors[f"{name}.{part}"] for part in ("values", "starts", "numbers"))
+    return Content(inputs, values, starts, numbers, shape[1])

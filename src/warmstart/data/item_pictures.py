@@ -1,0 +1,104 @@
+"""One picture for each item, where it has one: where it is, what tells it from others, and whether it can be opened."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from warmstart.core.errors import DataError
+from warmstart.data.cells import Where
+from warmstart.data.pictures import picture_reference, probe_all
+
+_SHOWN = 3  # pictures in a message
+
+
+@dataclass(frozen=True)
+class ItemPictures:
+    """Pictures row for row; of no length where rows have none.
+
+    Attributes:
+        references: (rows,), path or bytes of each; None where there is none.
+        digests: (rows,), sha256 of its bytes; empty where there is none.
+    """
+
+    references: tuple[dict[str, Any] | None, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    def placed(self, places: Sequence[int]) -> ItemPictures:
+        """Some rows; −1 is one without a picture. Of no length it stays so."""
+        if not self.digests:
+            return self
+        return ItemPictures(
+            tuple(None if place < 0 else self.references[place] for place in places),
+            tuple("" if place < 0 else self.digests[place] for place in places),
+        )
+
+    def decoded(self, rows: np.ndarray) -> Sequence[Image.Image]:
+        """The pictures of some rows that have one, opened when they are looked at."""
+        found = _column([self.references[row] for row in rows.tolist()]).cast_column("image", datasets.Image())
+        column: Sequence[Image.Image] = found["image"]
+        return column
+
+
+def item_pictures(
+    values: Sequence[object], where: Where, folder: Path | None, *, drop_invalid: bool = False
+) -> tuple[ItemPictures, int]:
+    """Look at a column of pictures.
+
+    Args:
+        values: paths, bytes, Pillow images, or what Parquet files of the Hub hold; None or empty for no picture.
+        where: their place, for messages.
+        folder: where relative paths start.
+        drop_invalid: whether a picture that cannot be used counts as none.
+
+    Returns:
+        The pictures, and how many could not be used.
+
+    Raises:
+        DataError: a picture cannot be used.
+    """
+    references = [picture_reference(_as_file(value), folder) for value in values]
+    there = [place for place, reference in enumerate(references) if reference is not None]
+    probes = dict(zip(there, probe_all(_column([references[place] for place in there])), strict=True))
+    broken = [place for place in there if probes[place].problem]
+    if broken and not drop_invalid:
+        shown = [f"{_name(references[place])}{probes[place].problem}" for place in broken[:_SHOWN]]
+        raise DataError(
+            f"{len(broken):,} of {len(there):,} pictures cannot be used ({'; '.join(shown)}"
+            f"{'; …' if len(broken) > _SHOWN else ''})",
+            remedy="Put the files there or empty the cells; --drop-invalid counts them as none, "
+            "and --image-model none leaves pictures out.",
+            file=where.file,
+            row=int(where.rows[broken[0]]),
+            column=where.column,
+        )
+    for place in broken:
+        references[place] = None
+    digests = ["" if reference is None else probes[place].digest for place, reference in enumerate(references)]
+    return ItemPictures(tuple(references), tuple(digests)), len(broken)
+
+
+def _column(references: Sequence[dict[str, Any] | None]) -> datasets.Dataset:
+    features = datasets.Features({"image": datasets.Image(decode=False)})
+    return datasets.Dataset.from_dict({"image": list(references)}, features=features)
+
+
+def _as_file(value: object) -> object:
+    """A Pillow image as the bytes of a PNG file; other values as they are."""
+    if not isinstance(value, Image.Image):
+        return value
+    buffer = io.BytesIO()
+    value.convert("RGB").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _name(reference: dict[str, Any] | None) -> str:
+    path = None if reference is None else reference.get("path")
+    return f"{Path(path).name}: " if path else ""
