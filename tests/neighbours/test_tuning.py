@@ -10,7 +10,7 @@ from warmstart.core.clock import Clock
 from warmstart.core.index import KINDS, Candidate, Effort, EffortPoint, Goal, IndexPlan
 from warmstart.core.record import Interval
 from warmstart.neighbours.faiss_index import FaissIndex
-from warmstart.neighbours.measure import ExactAnswer, latency
+from warmstart.neighbours.measure import ExactAnswer, latency, recall_interval
 from warmstart.neighbours.plans import candidates, cells, efforts, factory, usual_kind, whole
 from warmstart.neighbours.tuning import cheapest, measure, meets, refuse
 
@@ -115,6 +115,37 @@ def test_measuring_a_candidate() -> None:
     late = measure(PLANS["ivf"], ids, vectors, answer, goal, Clock(budget=1e-9))
     assert late.index is None
     assert "time budget" in late.candidate.note
+
+
+def test_the_intervals_of_many_efforts_hold_together() -> None:
+    """Of twenty efforts that all miss a goal by nothing, hardly ever one may seem to reach it."""
+    draw = np.random.default_rng(0)
+
+    def lucky(looks: int) -> int:
+        return sum(
+            any(recall_interval(draw.normal(0.9, 0.1, 200), 0, looks).low >= 0.9 for _ in range(20)) for _ in range(40)
+        )
+
+    assert lucky(1) >= 8  # each has 2.5 %, twenty together some 40 %
+    assert lucky(20) <= 4
+    narrow, wide = (recall_interval(draw.normal(0.9, 0.1, 200), 0, looks) for looks in (1, 20))
+    assert wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
+
+
+def test_a_candidate_is_judged_by_the_intervals_of_all_its_efforts(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, queries, ids = unit(500, 8), unit(50, 8, seed=1), np.arange(500)
+    answer = ExactAnswer(queries, ids, vectors, 10)
+    seen: list[int] = []
+
+    def spy(recalls: np.ndarray, seed: int, looks: int) -> Interval:
+        seen.append(looks)
+        return recall_interval(recalls, seed, looks)
+
+    monkeypatch.setattr("warmstart.neighbours.tuning.recall_interval", spy)
+    for kind in ("flat", "ivf"):
+        seen.clear()
+        measure(PLANS[kind], ids, vectors, answer, Goal(0.9, 10, 1e6), Clock())
+        assert set(seen) == {sum(map(len, efforts(PLANS[kind], 10)))}
 
 
 def test_more_effort_is_tried_until_it_is_too_slow_or_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
