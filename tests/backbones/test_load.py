@@ -244,6 +244,10 @@ def test_folders_that_are_no_models(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="no configuration that loads"):
         load_backbone(str(tmp_path))
+    (tmp_path / "results.json").write_text('{"verb": "contrast two-tower"}')
+    with pytest.raises(ModelError, match="is a result of contrast two-tower: no encoder"):
+        load_backbone(str(tmp_path))
+    (tmp_path / "results.json").unlink()
     (tmp_path / "config.json").write_text("{nonsense")
     with pytest.raises(ModelError, match="no configuration that loads"):
         load_backbone(str(tmp_path))

@@ -6,6 +6,7 @@ Every failure is a `ModelError` that names the folder. What the parts become tog
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,22 @@ def read_config(folder: Path, trust_remote_code: bool) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except _LOAD_ERRORS as error:
+        verb = _verb_of(folder)
+        if verb:
+            raise ModelError(f"{folder} is a result of {verb}: no encoder of texts or images.") from error
         hint = " It brings its own code: --trust-remote-code runs it." if "trust_remote_code" in str(error) else ""
         raise ModelError(
             f"The model in {folder} has no configuration that loads: {first_line(error)}.{hint}"
         ) from error
+
+
+def _verb_of(folder: Path) -> str:
+    """Which verb of warmstart wrote a folder; empty for none that says so."""
+    try:
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("verb")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return found if isinstance(found, str) else ""
 
 
 def read_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
