@@ -67,10 +67,15 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
         name = spec.name.replace("_", "-")
         info = typer.Option(f"--{name}/--no-{name}" if spec.default is True else f"--{name}", help=text)
     else:
-        info = typer.Option(help=text)
+        info = typer.Option(help=text, metavar="TEXT …" if many else _metavar(hint))
     default = inspect.Parameter.empty if is_required else _several(spec.default) if many else spec.default
     annotation = Annotated[hint, info]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _metavar(hint: Any) -> str:
+    kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
+    return {int: "INTEGER", float: "FLOAT"}.get(kind, "TEXT")
 
 
 def _several(default: Any) -> list[Any]:
