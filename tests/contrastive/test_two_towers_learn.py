@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -86,6 +87,24 @@ def test_id_dropout_shows_items_by_their_content() -> None:
     is_whole = (seen - whole).abs().amax(1) < 1e-6
     assert (is_bare ^ is_whole).all()
     assert 4 < int(is_bare.sum()) < ITEMS - 4
+
+
+def test_an_item_without_content_keeps_its_learnt_vector_in_training() -> None:
+    """It would be a vector of zeros, which has no direction to compare."""
+    model = made(id_dropout=0.9).train()
+    content = model.item_content
+    bare = content.starts.clone()
+    bare[1:] -= content.starts[1]  # the first item's categories go
+    model.item_content = dataclasses.replace(
+        content,
+        inputs=content.inputs.index_fill(0, torch.tensor([0]), 0.0),
+        values=content.values[int(content.starts[1]) :],
+        starts=bare,
+        numbers=content.numbers.index_fill(0, torch.tensor([0]), 0.0),
+    )
+    with torch.no_grad():
+        for _ in range(20):
+            torch.testing.assert_close(model.item_vectors(torch.tensor([0])), model.items.ids.weight[:1])
 
 
 def test_taking_rows_of_content_takes_their_bags() -> None:

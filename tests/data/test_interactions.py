@@ -69,7 +69,9 @@ def test_events_and_weights_choose_rows(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("person,thing\na,b\n", "--user-column"),
-        ("user,item,time\na,x,soon\n", "row 2.*neither a number nor a date"),
+        ("user,item,time\na,x,soon\n", "row 2.*'soon' is not a date"),
+        ("user,item,time\na,x,3\nb,x,soon\nc,x,4\n", "row 3.*'soon' is not a number, as the other times are"),
+        ("user,item,time\na,x,2024-01-02\nb,x,2024-01-03\nc,x,soon\nd,x,late\n", r"row 4.*'soon'.*\(2 such rows\)"),
         ("user,item,time\na,,3\n", r"rows 2.*--drop-invalid"),
         ("user,item,time\n", "no rows"),
     ],
@@ -77,6 +79,15 @@ def test_events_and_weights_choose_rows(tmp_path: Path) -> None:
 def test_bad_events_are_refused_with_their_place(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(tmp_path / "e.csv", text)
+
+
+@pytest.mark.parametrize("times", [("1", "soon", "3"), ("2024-01-02", "soon", "2024-01-03")])
+def test_times_that_cannot_be_read_are_left_out_when_asked_for(tmp_path: Path, times: tuple[str, ...]) -> None:
+    lines = [f"a,{item},{time}" for item, time in zip("xyz", times, strict=True)]
+    text = "\n".join(["user,item,time", *lines])
+    found = read(tmp_path / "e.csv", text, drop_invalid=True)
+    assert sequences(found) == {"a": ["x", "z"]}
+    assert found.counts["empty"] == 1
 
 
 def test_ragged_bare_lines_are_refused(tmp_path: Path) -> None:
@@ -97,6 +108,8 @@ def test_id_maps_go_round(tmp_path: Path) -> None:
     assert first.find(["7", "ü"]).tolist() == [-1, 1]
     with pytest.raises(DataError, match="'7'"):
         first.number("7")
+    with pytest.raises(DataError, match=r"no item 'Ü'.*Did you mean 'ü'\?"):
+        first.number("Ü")
     with pytest.raises(DataError, match="more than once"):
         IdMap("item", ["a", "a"])
     (tmp_path / "ids.json").write_text("[1")
@@ -147,6 +160,28 @@ def test_a_word_among_numbers_is_told_with_its_row_in_the_file(tmp_path: Path) -
         load_catalogue(
             str(tmp_path / "i.csv"), "--items", IdMap("item", ["a"]), Columns(numbers=("price",)), "item", add=True
         )
+
+
+def test_a_word_in_a_guessed_column_of_numbers_is_a_gap_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["item,price,code", *(f"i{n},{'cheap' if n == 7 else n},{'x' * (n % 3)}{n}" for n in range(30))]
+    (tmp_path / "i.csv").write_text("\n".join(lines))
+    found = load_catalogue(str(tmp_path / "i.csv"), "--items", IdMap("item", ["i7", "i8"]), Columns(), "item", add=True)
+    assert found.plan.numbers == ("price",)
+    assert found.features.numbers[0, 0] == 0.0  # the mean
+    assert "row 9, column 'price': 'cheap' is no number; counted as empty" in caplog.text
+    price = found.attributes["price"]
+    assert price.dtype.kind == "f"
+    assert np.isnan(price[0])
+    assert price[1] == 8.0
+    assert found.attributes["code"].dtype.kind == "O"  # as many words as numbers are no column of numbers
+
+
+def test_ids_that_never_meet_are_told(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item,title\n0007,a hat\n0008,a shoe\n")
+    with pytest.raises(DataError, match=r"no id is among the items of the events: '0007' here, '7' there.*id-column"):
+        load_catalogue(str(tmp_path / "i.csv"), "--items", IdMap("item", ["7", "8"]), Columns(), "item", add=True)
 
 
 def test_an_id_twice_in_the_catalogue_is_refused(tmp_path: Path) -> None:

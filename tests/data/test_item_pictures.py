@@ -86,9 +86,17 @@ def test_a_broken_picture_is_named_or_counts_as_none(table: Path) -> None:
     ) as told:
         load(table)
     assert "--drop-invalid" in str(told.value)
+    assert f"paths start in {table.parent}" in str(told.value)
     found = load(table, drop_invalid=True)
     assert found.counts["broken_pictures"] == 2
     assert [bool(digest) for digest in found.features.pictures.digests] == [False, False, True, False, False]
+
+
+def test_addresses_are_not_fetched_and_nothing_but_broken_pictures_is_an_error(table: Path) -> None:
+    with pytest.raises(DataError, match=r"https://x/0\.png: addresses of the web are not fetched"):
+        load(table, Columns(image="link"))
+    with pytest.raises(DataError, match="4 of 4 pictures cannot be used"):
+        load(table, Columns(image="link"), drop_invalid=True)
 
 
 def test_the_same_plan_reads_a_later_table(table: Path) -> None:
@@ -107,10 +115,13 @@ def test_the_same_plan_reads_a_later_table(table: Path) -> None:
 def test_pictures_may_be_bytes_paths_or_images(tmp_path: Path) -> None:
     pattern(4).save(tmp_path / "four.png")
     content = (tmp_path / "four.png").read_bytes()
-    values = [str(tmp_path / "four.png"), "four.png", content, {"bytes": content, "path": None}, pattern(4), None, " "]
+    made = [pattern(4), np.asarray(pattern(4))]
+    values = [str(tmp_path / "four.png"), "four.png", content, {"bytes": content, "path": None}, *made, None, " "]
     found, broken = item_pictures(values, given_rows(len(values)), tmp_path)
     assert broken == 0
     assert len({*found.digests[:4]}) == 1
-    assert found.digests[5:] == ("", "")
-    for image in found.decoded(np.arange(5)):
+    assert found.digests[6:] == ("", "")
+    for image in found.decoded(np.arange(6)):
         np.testing.assert_array_equal(np.asarray(image), np.asarray(pattern(4)))
+    with pytest.raises(DataError, match=r"row 1: a picture is a path, .* not float"):
+        item_pictures([0.5], given_rows(1), None)

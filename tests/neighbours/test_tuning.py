@@ -74,6 +74,8 @@ def test_the_cheapest_takes_least_memory_then_least_time() -> None:
     meeting = point(0.95, 0.5)
     assert cheapest([candidate(9, 1, meeting), candidate(5, 9, meeting), candidate(5, 2, meeting)]) == 2
     assert cheapest([candidate(1, 1, point(0.95, 2.0)), candidate(9, 9, meeting)]) == 1
+    assert cheapest([candidate(900_000, 1, point(0.95, 0.4)), candidate(9, 1, meeting)]) == 0  # both are small
+    assert cheapest([candidate(3_000_000, 1, point(0.95, 0.4)), candidate(2_000_000, 1, meeting)]) == 1
     assert cheapest([candidate(1, 1, point(0.905, 0.5))]) is None  # its interval reaches below the goal
     assert cheapest([]) is None
 

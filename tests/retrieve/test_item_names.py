@@ -77,6 +77,13 @@ def test_nothing_is_refused(names: ItemNames) -> None:
             names.read(text, "--only")
 
 
+def test_ids_count_without_case_and_close_ones_are_told() -> None:
+    names = ItemNames(["SKU0001", "SKU0002", "sku0003"], ["Lamp", "Chair", "Table"])
+    assert names.read("sku0001,SKU0003", "--history") == [0, 2]
+    with pytest.raises(DataError, match=r"no item 'SKV0001' among the 3.*Did you mean 'SKU0001'"):
+        names.read("SKV0001", "--history")
+
+
 def test_an_id_that_is_also_a_title_needs_a_word() -> None:
     names = ItemNames(["7", "8"], ["Seven", "7"])
     with pytest.raises(DataError, match=r"'7' may be 2 items. Give the id: id:7 is 'Seven'; id:8 is '7'"):

@@ -67,6 +67,7 @@ def test_items_that_meet_conditions(table: ItemTable, conditions: list[str], exp
         ("genre=", "is no condition"),
         ("gendre=Drama", "names 'gendre'; items have genre"),
         ("genre=Dramma", "no item has genre=Dramma; there are Comedy, Drama, War"),
+        ("genre>Comedy", "genre holds words; < and > go with numbers and dates"),
         ("year>new", "holds numbers, and 'new' is none"),
         ("year>1990|1995", "several values go with = only"),
         ("plot=long", "names 'plot'"),

@@ -93,6 +93,15 @@ def test_the_report_of_a_version_tells_the_funnel_and_shows_titles(made: Path) -
     assert "without measuring" in page
 
 
+def test_a_single_text_is_one_item_and_not_its_letters(made: Path) -> None:
+    serving = warmstart.load_recommender(made / "serve")
+    assert serving.recommend(history="p3").items == serving.recommend(history=["p3"]).items
+    assert [item.item for item in serving.recommend(user="u0", only="p-new", k=1).items] in ([], ["p-new"])
+    assert serving.recommend(user="u0", where="aisle=aisle2").items
+    towers = warmstart.load_two_tower(made / "towers")
+    assert towers.recommend(history="p3") == towers.recommend(history=["p3"])
+
+
 def test_a_version_with_ranker_and_tuned_index_shows_their_measurements(made: Path, tmp_path: Path) -> None:
     tuned, ranked = str(tmp_path / "tuned"), str(tmp_path / "ranker")
     warmstart.index_tune(towers=str(made / "towers"), recall=0.9, at=5, p99_ms=1e4, kinds="flat", output_dir=tuned)

@@ -166,7 +166,7 @@ def test_wrong_calls_are_told_and_write_nothing(tmp_path: Path, tiny_model: Path
         run(command)
     assert stopped.value.code == 2
     told = capsys.readouterr().err
-    assert "products.csv, row 6, column 'shot': 1 of 24 pictures cannot be used (4.png: the file is empty" in told
+    assert "products.csv, row 6, column 'shot': 1 of 24 pictures cannot be used (shots/4.png: the file is empty" in told
     assert "Traceback" not in told
     assert not out.exists()
 
@@ -174,8 +174,12 @@ def test_wrong_calls_are_told_and_write_nothing(tmp_path: Path, tiny_model: Path
 @pytest.mark.real
 def test_a_broken_picture_of_a_new_item_is_told(shop: Path, tmp_path: Path) -> None:
     towers = warmstart.load_two_tower(shop / "towers")
-    with pytest.raises(DataError, match=r"the given rows, row 2, column 'shot': .*there is no such file"):
+    with pytest.raises(DataError, match=r"the given rows, row 2, column 'shot': .*there is no such file") as told:
         towers.item_vectors([{"shot": shot(0)}, {"shot": str(tmp_path / "gone.png")}])
+    assert "--" not in str(told.value)
+    with pytest.raises(SettingError, match=r"Row 1 has 'shots', which is not read. Did you mean 'shot'\?"):
+        towers.item_vectors([{"shots": shot(0)}])
+    assert towers.item_vectors([]).shape == (0, 16)
     with pytest.raises(SettingError, match="holds nothing that is known: shot"):
         towers.item_vectors([{"shot": None}])
     assert TwoTowerRecord.from_json((shop / "towers" / "results.json").read_text()).image_model

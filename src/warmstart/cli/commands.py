@@ -25,7 +25,9 @@ def command(options: type[Any], run: Callable[[dict[str, Any], bool, bool], None
         text: help text.
     """
     hints = typing.get_type_hints(options)
-    parameters = [_parameter(spec, hints[spec.name]) for spec in dataclasses.fields(options)]
+    own = inspect.get_annotations(options)
+    specs = sorted(dataclasses.fields(options), key=lambda spec: spec.name not in own)  # what others share comes after
+    parameters = [_parameter(spec, hints[spec.name]) for spec in specs]
     parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
 
     def call(**values: Any) -> None:

@@ -40,7 +40,9 @@ def show_index_rollback(result: RollbackResult, verbose: bool) -> None:
 
 def show_index_versions(result: VersionList, verbose: bool) -> None:
     """Every version."""
-    table = Table("", "version", "published", "items", "ranker", "recall", "", title=escape(result.serving))
+    table = Table(
+        "", "version", "published", "items", "ranker", "recall of the index", "", title=escape(result.serving)
+    )
     for row in result.versions:
         recall = "" if row.recall != row.recall else f"{row.recall:.3f}"
         mark = "→" if row.is_current else ""
@@ -71,6 +73,8 @@ def show_recommend(result: RecommendResult, verbose: bool) -> None:
         table.add_row(*cells)
     output.print(table)
     output.print(_funnel(answer.funnel))
+    if not answer.items:
+        output.print(_nothing(answer.funnel))
     if verbose:
         output.print(f"Answered by {escape(result.bundle)}")
 
@@ -82,6 +86,15 @@ def _history(answer: Recommendations) -> None:
     output.print(f"{escape(who)}; last{more}, the latest at the end:")
     for title in last:
         output.print(f"  {escape(title)}")
+
+
+def _nothing(funnel: Funnel) -> str:
+    if funnel.allowed == 0:
+        return (
+            "Nothing is allowed: no item meets the conditions, or only such as were taken already "
+            "(--include-seen recommends them again)."
+        )
+    return "Nothing comes near enough: lower --min-score, or raise --retrieve."
 
 
 def _funnel(funnel: Funnel) -> str:

@@ -15,7 +15,7 @@ from warmstart.core.contrast import Alarm, ContrastPoint, Geometry
 
 _STUCK = 0.98  # of log N, that a loss stands at when nothing is learned
 _WINDOW = 5  # points that must agree
-_WARM = 0.2  # share of training before which a loss may well stand at log N
+_WARM, _WARM_STEPS = 0.2, 20  # share of training, and steps, before which a loss may well stand at log N
 _RANK_LEFT = 0.25  # of the effective rank before training; less is a collapse
 _PAIRS = 4096  # rows that uniformity is measured on, at most
 
@@ -84,7 +84,7 @@ def _stuck(history: Sequence[ContrastPoint], max_steps: int) -> Alarm | None:
     learned = [p for p in history if p.loss is not None and p.ceiling is not None]
     for end in range(_WINDOW, len(learned) + 1):
         last = learned[end - _WINDOW : end]
-        if last[-1].step < _WARM * max_steps:
+        if last[-1].step < max(_WARM * max_steps, _WARM_STEPS):
             continue
         if all(p.loss is not None and p.ceiling is not None and p.loss >= _STUCK * p.ceiling for p in last):
             return Alarm(

@@ -108,7 +108,7 @@ class ItemTower(nn.Module):
         items: number of ids.
         dim: length of a vector.
         shape: of the content; None where nothing is known.
-        id_dropout: how often an item is shown without its learnt vector in training; without content it never is.
+        id_dropout: how often an item is shown without its learnt vector in training; one without content never is.
         learnt: (items,), whether an item has a learnt vector: one that training never meets has none. Without content
             every item has one: it has nothing else.
     """
@@ -133,9 +133,11 @@ class ItemTower(nn.Module):
             content: of all items; None where nothing is known.
         """
         kept = self.learnt[ids].float()
+        known = None if self.content is None or content is None else self.content(content.take(ids))
         if self.training and self.id_dropout > 0:
-            kept = kept * (torch.rand(len(ids), device=ids.device) >= self.id_dropout)
+            shown = torch.rand(len(ids), device=ids.device) >= self.id_dropout
+            if known is not None:
+                shown |= (known == 0).all(dim=-1)  # without content there is nothing but the learnt vector
+            kept = kept * shown
         vectors: Tensor = self.ids(ids) * kept[:, None]
-        if self.content is not None and content is not None:
-            vectors = vectors + self.content(content.take(ids))
-        return vectors
+        return vectors if known is None else vectors + known

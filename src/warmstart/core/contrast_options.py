@@ -325,7 +325,9 @@ class InteractionOptions:
         0.1, "Share of the events (temporal) or of the items (cold_items) that is judged by; below 1."
     )
     drop_invalid: bool = option(
-        False, "Leave out rows without user, item or time, and pictures that cannot be used; they are counted."
+        False,
+        "Leave out rows without a user, an item or a time that can be read, and pictures that cannot be used; they are "
+        "counted.",
     )
     seed: int = option(42, "Seed of the split, the batches and the training.")
 

@@ -43,17 +43,22 @@ def digests(folder: Path, apart_from: str) -> dict[str, str]:
     return {str(path.relative_to(folder)): digest(path) for path in files}
 
 
-def check_digests(folder: Path, expected: Mapping[str, str]) -> None:
+def check_digests(folder: Path, expected: Mapping[str, str], remedy: str = "Make it again.") -> None:
     """Compare the files of a folder with the digests that were noted when they were written.
+
+    Args:
+        folder: the folder.
+        expected: path in it → sha256.
+        remedy: what to do where they differ, for messages.
 
     Raises:
         ResultError: one is missing or altered.
     """
     for name, noted in expected.items():
         if not (folder / name).is_file():
-            raise ResultError(f"{folder} is not whole: {name} is missing. Make it again.")
+            raise ResultError(f"{folder} is not whole: {name} is missing. {remedy}")
         if digest(folder / name) != noted:
-            raise ResultError(f"{folder / name} was altered after it was written. Make it again.")
+            raise ResultError(f"{folder / name} was altered after it was written. {remedy}")
 
 
 def digest(path: Path) -> str:

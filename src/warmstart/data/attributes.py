@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warmstart.core.errors import ResultError
-from warmstart.data.cells import NUMBER, cells
+from warmstart.data.cells import cells, odd_ones
 from warmstart.data.features import days, split_values
 
 _DATES = 0.9  # of the filled cells must be dates
@@ -24,7 +24,8 @@ def attribute_columns(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Every column that can be filtered by.
 
     Returns:
-        Column → (rows,): float64 with gaps as not-a-number; or an array of tuples of words, several where a cell holds
+        Column → (rows,): float64 with gaps as not-a-number (the few words in a column of numbers are gaps, too); or an
+        array of tuples of words, several where a cell holds
         several separated by `|` or `;`, none where it is empty. Dates are words like 1995-12-31, which sort by time.
     """
     found = {}
@@ -70,9 +71,10 @@ def _column(values: list[object]) -> np.ndarray | None:
     texts = [str(value).strip() for value in filled]
     if all(isinstance(value, (bool, np.bool_)) for value in filled):
         return np.array([np.nan if value is None else float(bool(value)) for value in values])
-    if all(NUMBER.fullmatch(text) for text in texts):
-        plain = [None if value is None or not str(value).strip() else str(value) for value in values]
-        return np.array([np.nan if text is None else float(text) for text in plain])
+    odd = odd_ones(values)
+    if odd is not None:
+        gaps = {*odd, *(place for place, value in enumerate(values) if value is None or not str(value).strip())}
+        return np.array([np.nan if place in gaps else float(str(value)) for place, value in enumerate(values)])
     if np.mean([len(text) for text in texts]) > _LONGEST:
         return None
     moments = days(pd.Series(values, dtype=object))

@@ -5,7 +5,6 @@ Columns are named, or guessed from their values and shown. What a column's value
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from warmstart.core.errors import DataError, SettingError
+from warmstart.core.progress import reporter
 from warmstart.data.attributes import attribute_columns
-from warmstart.data.cells import NUMBER, Where, cells, label_strings
+from warmstart.data.cells import ADDRESS, Where, cells, label_strings, odd_ones
 from warmstart.data.columns import find_image, require
 from warmstart.data.event_files import read_events
 from warmstart.data.features import FeaturePlan, Features, apply_plan, days, fit_plan, split_values
@@ -26,7 +26,6 @@ from warmstart.data.sources import Source
 
 _DATES = 0.9  # of the filled cells must be dates
 _FEW = 0.2  # a category's share of different values, at most
-_ADDRESS = re.compile(r"(https?:|www\.)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,14 @@ def load_catalogue(
     image = "".join(roles.pop("image"))
     used = sorted({column for columns in roles.values() for column in columns})
     columns = {column: cells(source.frame[column]) for column in used}
+    if named.numbers is None:
+        columns |= {column: _numbers_only(columns[column], source, column) for column in roles["numbers"]}
     table = [{column: columns[column][line] for column in used} for line in range(len(names))]
     where = Where(source.name, image, source.rows)
     plan = fit_plan(table, roles["texts"], roles["categories"], roles["numbers"], roles["dates"], where, image)
     pictures, broken = _pictures(source, image, drop_invalid=drop_invalid)
     line_of = {str(name): line for line, name in enumerate(names)}
+    _check_overlap(line_of, ids, source, id_column)
     new = [name for name in line_of if name not in ids] if add else []
     every = IdMap(ids.kind, (*ids.ids, *new))
     known = np.array([name in line_of for name in every.ids], dtype=bool)
@@ -175,6 +177,7 @@ def read_item_table(
     columns = [column for column in plan.columns if column != plan.image]
     wanted = dict.fromkeys([*columns, *([] if title is None else [title])])
     values = {column: cells(source.frame[column]) for column in wanted}
+    values |= {column: _numbers_only(values[column], source, column) for column in plan.numbers}
     rows = [{column: values[column][line] for column in columns} for line in range(len(ids))]
     titles = (
         ids
@@ -227,6 +230,18 @@ def _check_ids(names: Sequence[str | None], source: Source, column: str) -> None
         seen[name] = row
 
 
+def _check_overlap(line_of: dict[str, int], ids: IdMap, source: Source, column: str) -> None:
+    """Some id must be in the events, or one of both columns is the wrong one, or written otherwise."""
+    if not len(ids) or any(name in ids for name in line_of):
+        return
+    raise DataError(
+        f"no id is among the {ids.kind}s of the events: {next(iter(line_of))!r} here, {ids.ids[0]!r} there",
+        remedy=f"Name the column with --{ids.kind}s-id-column, or write the ids alike.",
+        file=source.name,
+        column=column,
+    )
+
+
 def _roles(source: Source, named: Columns, id_column: str) -> dict[str, tuple[str, ...]]:
     """Role → columns; those not named are guessed where nothing at all is named."""
     given = {"texts": named.texts, "categories": named.categories, "numbers": named.numbers}
@@ -258,7 +273,7 @@ def _kind(values: list[Any]) -> str | None:
     texts = [str(value).strip() for value in filled]
     if len({*texts}) < 2 or (not lists and _holds_addresses(texts)):
         return None
-    if not lists and all(NUMBER.fullmatch(text) for text in texts):
+    if not lists and odd_ones(texts) is not None:
         return "numbers"
     if not lists and np.mean(~np.isnan(days(pd.Series(texts, dtype=object)))) >= _DATES:
         return "dates"
@@ -269,10 +284,25 @@ def _kind(values: list[Any]) -> str | None:
     return "texts" if np.mean([len(text.split()) for text in texts]) > 1.5 else None
 
 
+def _numbers_only(values: list[Any], source: Source, column: str) -> list[Any]:
+    """The cells with the few that hold no number emptied, which is said; all of them where they are many."""
+    odd = odd_ones(values)
+    if not odd:
+        return values
+    first = odd[0]
+    more = f" (and {len(odd) - 1:,} more)" if len(odd) > 1 else ""
+    place = f"{source.name}, row {int(source.rows[first])}, column {column!r}"
+    reporter().warn(
+        f"{place}: {str(values[first])[:40]!r} is no number{more}; counted as empty, as the column holds numbers."
+    )
+    emptied = {*odd}
+    return [None if place in emptied else value for place, value in enumerate(values)]
+
+
 def _filled(values: list[Any]) -> list[Any]:
     return [value for value in values if value is not None and str(value).strip()]
 
 
 def _holds_addresses(values: list[Any]) -> bool:
     """Whether most are addresses of the web."""
-    return sum(bool(_ADDRESS.match(str(value).strip())) for value in values) > len(values) / 2
+    return sum(bool(ADDRESS.match(str(value).strip())) for value in values) > len(values) / 2

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from warmstart.core.errors import DataError
 
+ADDRESS = re.compile(r"(https?:|www\.)", re.IGNORECASE)  # of the web
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_ODD = 0.05  # of the filled cells of a column of numbers may be something else
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Where:
 def cells(series: pd.Series) -> list[Any]:
     """Plain Python values; whatever marks a gap becomes None."""
     return [None if _is_gap(value) else value for value in series.tolist()]
+
+
+def odd_ones(values: Sequence[Any]) -> list[int] | None:
+    """Places of the few cells that hold no number in a column of numbers; None when it is no such column."""
+    filled = [place for place, value in enumerate(values) if value is not None and str(value).strip()]
+    odd = [place for place in filled if not NUMBER.fullmatch(str(values[place]).strip())]
+    return odd if filled and len(odd) <= _ODD * len(filled) else None
 
 
 def label_strings(values: Sequence[Any], where: Where) -> list[str | None]:

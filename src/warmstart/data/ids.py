@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from warmstart.core.errors import DataError, ResultError
 from warmstart.core.files import write_text
+
+_COMPARED = 50_000  # ids that a misspelt one is compared with
 
 
 class IdMap:
@@ -48,8 +51,16 @@ class IdMap:
             DataError: it is not known.
         """
         if name not in self._numbers:
-            raise DataError(f"there is no {self.kind} {name!r} among the {len(self):,} that were learned from")
+            raise DataError(
+                f"there is no {self.kind} {name!r} among the {len(self):,} that were learned from",
+                remedy=self._meant(name),
+            )
         return self._numbers[name]
+
+    def _meant(self, name: str) -> str:
+        same = [one for one in self.ids if one.casefold() == name.casefold()]
+        close = same or difflib.get_close_matches(name, self.ids[:_COMPARED], n=3, cutoff=0.8)
+        return f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
     def numbers(self, names: Sequence[str]) -> np.ndarray:
         """The numbers of some ids, (ids,)."""
@@ -76,3 +87,8 @@ def load_maps(path: Path) -> dict[str, IdMap]:
         return {str(kind): IdMap(str(kind), map(str, ids)) for kind, ids in values.items()}
     except (OSError, ValueError, AttributeError, TypeError, DataError) as error:
         raise ResultError(f"{path} holds no id maps ({type(error).__name__}): the result folder is damaged.") from error
+
+
+def listed(value: str | int | Sequence[str | int]) -> tuple[str | int, ...]:
+    """Several as they are; a single one as the only one, so that a text is not read as its letters."""
+    return (value,) if isinstance(value, (str, int)) else tuple(value)

@@ -136,7 +136,7 @@ def _events(
         for role, values in (("user", user), ("item", item))
     }
     if "time" in columns:
-        time = _times(cells(source.frame[columns["time"]]), where("time"))
+        time = _times(cells(source.frame[columns["time"]]), where("time"), drop_invalid=options.drop_invalid)
         missing["time"] = np.isnan(time)
     else:
         time = np.arange(len(user), dtype=np.float64)
@@ -196,20 +196,30 @@ def _numbers(values: list[object], where: Where, expected: str) -> np.ndarray:
     return found
 
 
-def _times(values: list[object], where: Where) -> np.ndarray:
-    """Times as numbers: as they stand where they are numbers, else dates as seconds since 1970; (rows,)."""
+def _times(values: list[object], where: Where, *, drop_invalid: bool) -> np.ndarray:
+    """Times as numbers: as they stand where most are numbers, else dates as seconds since 1970; (rows,).
+
+    What is neither is an error, or not-a-number.
+    """
     texts = ["" if value is None else str(value).strip() for value in values]
-    if all(not text or NUMBER.fullmatch(text) for text in texts):
-        return _numbers(values, where, "a time")
-    parsed = pd.to_datetime(pd.Series(texts, dtype=object).replace("", None), errors="coerce", utc=True, format="mixed")
-    for place, text in enumerate(texts):
-        if text and pd.isna(parsed.iloc[place]):
-            raise DataError(
-                f"{text[:40]!r} is neither a number nor a date",
-                remedy="Write times as numbers, or as dates such as 2024-05-31 18:00.",
-                file=where.file,
-                row=int(where.rows[place]),
-                column=where.column,
-            )
-    seconds = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    return np.asarray(seconds.to_numpy(dtype=np.float64))
+    filled = [text for text in texts if text]
+    plain = [bool(NUMBER.fullmatch(text)) for text in filled]
+    if sum(plain) > len(plain) / 2:
+        found = np.array([float(text) if NUMBER.fullmatch(text) else np.nan for text in texts])
+        expected, remedy = "a number, as the other times are", "Mend the row"
+    else:
+        series = pd.Series(texts, dtype=object).replace("", None)
+        parsed = pd.to_datetime(series, errors="coerce", utc=True, format="mixed")
+        found = (parsed - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy(dtype=np.float64)
+        expected, remedy = "a date", "Write times as numbers, or as dates such as 2024-05-31 18:00"
+    wrong = [place for place, text in enumerate(texts) if text and np.isnan(found[place])]
+    if wrong and not drop_invalid:
+        more = f" ({len(wrong):,} such rows)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{texts[wrong[0]][:40]!r} is not {expected}{more}",
+            remedy=f"{remedy}, or leave such rows out with --drop-invalid.",
+            file=where.file,
+            row=int(where.rows[wrong[0]]),
+            column=where.column,
+        )
+    return np.asarray(found)

@@ -13,10 +13,14 @@ import numpy as np
 from PIL import Image
 
 from warmstart.core.errors import DataError
-from warmstart.data.cells import Where
+from warmstart.data.cells import ADDRESS, Where
 from warmstart.data.pictures import picture_reference, probe_all
 
 _SHOWN = 3  # pictures in a message
+_IN_A_TABLE = (
+    "Put the files there or empty the cells; --drop-invalid counts them as none, and --image-model none leaves "
+    "pictures out."
+)
 
 
 @dataclass(frozen=True)
@@ -48,33 +52,41 @@ class ItemPictures:
 
 
 def item_pictures(
-    values: Sequence[object], where: Where, folder: Path | None, *, drop_invalid: bool = False
+    values: Sequence[object],
+    where: Where,
+    folder: Path | None,
+    *,
+    drop_invalid: bool = False,
+    remedy: str = _IN_A_TABLE,
 ) -> tuple[ItemPictures, int]:
     """Look at a column of pictures.
 
     Args:
-        values: paths, bytes, Pillow images, or what Parquet files of the Hub hold; None or empty for no picture.
+        values: paths, bytes, Pillow images, arrays of bytes (height, width, channels), or what Parquet files of the Hub
+            hold; None or empty for no picture.
         where: their place, for messages.
-        folder: where relative paths start.
-        drop_invalid: whether a picture that cannot be used counts as none.
+        folder: where relative paths start; None for where the program runs.
+        drop_invalid: whether a picture that cannot be used counts as none, as long as some can.
+        remedy: what to do about them.
 
     Returns:
         The pictures, and how many could not be used.
 
     Raises:
-        DataError: a picture cannot be used.
+        DataError: a picture cannot be used; none of them can.
     """
-    references = [picture_reference(_as_file(value), folder) for value in values]
+    references = [picture_reference(_as_file(value, where, place), folder) for place, value in enumerate(values)]
     there = [place for place, reference in enumerate(references) if reference is not None]
     probes = dict(zip(there, probe_all(_column([references[place] for place in there])), strict=True))
     broken = [place for place in there if probes[place].problem]
-    if broken and not drop_invalid:
-        shown = [f"{_name(references[place])}{probes[place].problem}" for place in broken[:_SHOWN]]
+    if broken and (not drop_invalid or len(broken) == len(there)):
+        shown = [_told(values[place], probes[place].problem) for place in broken[:_SHOWN]]
+        lost = any(isinstance(values[place], (str, Path)) for place in broken[:_SHOWN])
+        start = f"; paths start in {folder or Path.cwd()}" if lost else ""
         raise DataError(
             f"{len(broken):,} of {len(there):,} pictures cannot be used ({'; '.join(shown)}"
-            f"{'; …' if len(broken) > _SHOWN else ''})",
-            remedy="Put the files there or empty the cells; --drop-invalid counts them as none, "
-            "and --image-model none leaves pictures out.",
+            f"{'; …' if len(broken) > _SHOWN else ''}{start})",
+            remedy=remedy,
             file=where.file,
             row=int(where.rows[broken[0]]),
             column=where.column,
@@ -90,15 +102,27 @@ def _column(references: Sequence[dict[str, Any] | None]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"image": list(references)}, features=features)
 
 
-def _as_file(value: object) -> object:
-    """A Pillow image as the bytes of a PNG file; other values as they are."""
-    if not isinstance(value, Image.Image):
+def _as_file(value: object, where: Where, place: int) -> object:
+    """A Pillow image, or an array of one, as the bytes of a PNG file; paths, bytes and gaps as they are."""
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+        value = Image.fromarray(value)
+    if isinstance(value, Image.Image):
+        buffer = io.BytesIO()
+        value.convert("RGB").save(buffer, format="PNG")
+        return buffer.getvalue()
+    if value is None or isinstance(value, (str, Path, bytes, dict)):
         return value
-    buffer = io.BytesIO()
-    value.convert("RGB").save(buffer, format="PNG")
-    return buffer.getvalue()
+    raise DataError(
+        f"a picture is a path, bytes, a Pillow image or an array of bytes, not {type(value).__name__}",
+        file=where.file,
+        row=int(where.rows[place]),
+        column=where.column,
+    )
 
 
-def _name(reference: dict[str, Any] | None) -> str:
-    path = None if reference is None else reference.get("path")
-    return f"{Path(path).name}: " if path else ""
+def _told(value: object, problem: str) -> str:
+    if not isinstance(value, (str, Path)):
+        return problem
+    if ADDRESS.match(str(value)):
+        return f"{str(value)[:80]}: addresses of the web are not fetched"
+    return f"{str(value)[:80]}: {problem}"

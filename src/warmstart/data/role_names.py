@@ -14,7 +14,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "item", "itemid", "iid", "product", "productid", "movie", "movieid", "parentasin", "asin", "article",
         "articleid", "song", "songid", "track", "trackid", "book", "bookid", "isbn", "sku",
     ),
-    "time": ("timestamp", "time", "datetime", "date", "ts", "unixreviewtime", "eventtime", "createdat"),
+    "time": ("timestamp", "time", "datetime", "date", "ts", "unixreviewtime", "eventtime", "createdat", "at", "when"),
     "weight": ("rating", "weight", "stars", "overall", "score"),
     "event": ("event", "eventtype", "action", "type", "behavior", "behaviour"),
     "title": ("title", "name", "movietitle", "producttitle", "productname", "itemname", "itemtitle"),

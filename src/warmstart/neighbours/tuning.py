@@ -3,7 +3,7 @@
 Each candidate is built once and searched with rising effort. It meets the goal at an effort where the lower end of the
 95 % interval of its recall reaches the goal's recall and its 99th percentile of latency stays within the goal's. That
 interval is for all of its efforts together: the first of many that seems to reach a goal may do so by luck. The
-cheapest of those that meet it takes the least memory and, of equal ones, the least time to build.
+cheapest of those that meet it takes the least memory; of those that take next to none, the quickest is taken.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from warmstart.neighbours.plans import efforts
 
 _PLENTY = 0.9995  # recall from which on more effort shows nothing
 _GAIN, _STEPS = 0.0005, 3  # a recall that rose by less in so many steps has reached what the codes allow
+_SMALL = 1 << 20  # bytes of memory that nobody counts
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,17 @@ def meets(point: EffortPoint, goal: Goal) -> bool:
 
 
 def cheapest(candidates: Sequence[Candidate]) -> int | None:
-    """Place of the one that meets the goal with the least memory, then the least time to build; None: none does."""
-    fit = [place for place, candidate in enumerate(candidates) if candidate.chosen is not None]
-    return min(fit, key=lambda place: (candidates[place].memory_bytes, candidates[place].build_seconds), default=None)
+    """Place of the one that meets the goal with the least memory; None: none does.
+
+    All that take less than `_SMALL` count as equal: a few kilobytes are not worth a slower search. Of equal ones the
+    quickest is taken, then the least, then the one that is built soonest.
+    """
+    costs = {
+        place: (max(one.memory_bytes, _SMALL), one.chosen.p99_ms, one.memory_bytes, one.build_seconds)
+        for place, one in enumerate(candidates)
+        if one.chosen is not None
+    }
+    return min(costs, key=lambda place: costs[place], default=None)
 
 
 def refuse(candidates: Sequence[Candidate], goal: Goal) -> GoalNotMetError:

@@ -21,6 +21,7 @@ MANIFEST = "bundle.json"
 TOWERS, INDEX, RANKER, ITEMS = "towers", "index", "ranker", "items.parquet"
 FORMAT = 1
 _RESULTS = "results.json"
+_ALTERED = "Publish anew, or go back with `warmstart index rollback`."
 
 
 def part_record(folder: Path, name: str) -> dict[str, Any]:
@@ -57,7 +58,10 @@ def check_belongs(folder: Path, name: str, towers: Mapping[str, str]) -> None:
     if not noted or not isinstance(noted, dict) or not all(isinstance(digest, str) for digest in noted.values()):
         raise ResultError(f"{folder} is no {name} of towers: make it with --towers.")
     if any(towers.get(file) != digest for file, digest in noted.items()):
-        raise ResultError(f"{folder} is the {name} of other towers (or of these before they were trained again).")
+        raise ResultError(
+            f"{folder} is the {name} of other towers, or of these before they were trained again or brought up "
+            f"to date: make the {name} anew, with --towers naming these."
+        )
 
 
 def copy_parts(folder: Path, parts: Mapping[str, Path]) -> None:
@@ -80,7 +84,7 @@ def check_bundle(folder: Path) -> BundleManifest:
             other towers.
     """
     manifest = read_manifest(folder)
-    check_digests(folder, manifest.files)
+    check_digests(folder, manifest.files, _ALTERED)
     unknown = sorted(set(names_of_files(folder)) - set(manifest.files))
     if unknown:
         raise ResultError(f"{folder / unknown[0]} does not belong to the bundle: publish it anew.")

@@ -19,8 +19,8 @@ class ItemNames:
     """Names of items.
 
     A text is compared as it is written, then without regard to case and spaces, then without what stands in brackets at
-    the end of a title ("the usual suspects" is "Usual Suspects, The (1995)"), as long as one item only is meant. `id:`
-    and `title:` before it say which of both it is.
+    the end of a title ("the usual suspects" is "Usual Suspects, The (1995)"), then with ids without regard to case, as
+    long as one item only is meant. `id:` and `title:` before it say which of both it is.
 
     Args:
         ids: (items,).
@@ -30,6 +30,9 @@ class ItemNames:
     def __init__(self, ids: Sequence[str], titles: Sequence[str]) -> None:
         self._ids, self._titles = tuple(ids), tuple(titles)
         self._by_id = {name: number for number, name in enumerate(ids)}
+        self._loose_id: dict[str, list[int]] = defaultdict(list)
+        for number, name in enumerate(ids):
+            self._loose_id[_plain(name)].append(number)
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._loose: dict[str, list[int]] = defaultdict(list)
         self._short: dict[str, list[int]] = defaultdict(list)
@@ -89,7 +92,7 @@ class ItemNames:
             return self._titled(rest.strip())
         own = [self._by_id[part]] if part in self._by_id else []
         exact = self._exact.get(part, [])
-        return list(dict.fromkeys([*own, *exact])) or self._titled(part)
+        return list(dict.fromkeys([*own, *exact])) or self._titled(part) or self._loose_id.get(_plain(part), [])
 
     def _titled(self, text: str) -> list[int]:
         return self._exact.get(text) or self._loose.get(_plain(text)) or self._short.get(_plain(text)) or []
@@ -125,8 +128,14 @@ class ItemNames:
                     for number in numbers:
                         scored[number] = max(scored.get(number, 0.0), likeness)
         best = sorted(scored, key=lambda number: (-scored[number], number))[:_SHOWN]
-        remedy = "Did you mean " + ", ".join(f"{self._titles[number]!r}" for number in best) + "?" if best else ""
+        shown = [repr(self._titles[number]) for number in best] or self._close_ids(_plain(asked[0]))
+        remedy = f"Did you mean {', '.join(shown)}?" if shown else ""
         return DataError(f"{option}: there is no item {asked[0]!r} among the {len(self._ids):,}", remedy=remedy)
+
+    def _close_ids(self, ask: str) -> list[str]:
+        scored = {name: _likeness(ask, name) for name in self._loose_id}
+        best = sorted((name for name in scored if scored[name] > 0.8), key=lambda name: -scored[name])[:_SHOWN]
+        return [repr(self._ids[number]) for name in best for number in self._loose_id[name]][:_SHOWN]
 
 
 def _plain(text: str) -> str:

@@ -16,6 +16,7 @@ from warmstart.data.cells import NUMBER
 from warmstart.neighbours.attributes import Attributes, Condition
 
 _CONDITION = re.compile(r"\s*(.*?)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
+_DATE = re.compile(r"-?\d{4,}-\d\d-\d\d")
 _ID, _TITLE = "id", "title"
 _SHOWN = 12  # values or columns named in a message
 
@@ -37,11 +38,12 @@ class ItemTable:
     def matching(self, conditions: Sequence[str]) -> np.ndarray:
         """Numbers of the items that meet every condition, ascending.
 
-        A condition is a column, a comparison (=, !=, <, <=, >, >=) and a value; of a column with several words in a
-        cell, one of them must be equal. Several values between | mean any of them.
+        A condition is a column, a comparison (=, !=, and of numbers and dates <, <=, >, >=) and a value; of a column
+        with several words in a cell, one of them must be equal. Several values between | mean any of them.
 
         Raises:
-            SettingError: a condition cannot be read, or names a column or a word that is not there.
+            SettingError: a condition cannot be read, names a column or a word that is not there, or asks which of two
+                words is more.
         """
         table = Attributes(np.arange(len(self.ids)), self.attributes)
         found: np.ndarray = np.sort(table.matching([self._condition(text) for text in conditions]))
@@ -64,6 +66,8 @@ class ItemTable:
             return (column, "in", numbers) if len(numbers) > 1 else (column, comparison, numbers[0])
         if comparison in ("==", "!="):
             wanted = [_known(part, column, values) for part in wanted]
+        elif not all(_DATE.fullmatch(word) for row in values for word in row):
+            raise SettingError(f"--where {text!r}: {column} holds words; < and > go with numbers and dates.")
         return (column, "in", wanted) if len(wanted) > 1 else (column, comparison, wanted[0])
 
     def _column(self, name: str) -> str:

@@ -15,6 +15,7 @@ from warmstart.core.serving_options import RecommendOptions
 from warmstart.data.cells import Where, cells, label_strings
 from warmstart.data.columns import require
 from warmstart.data.event_files import read_events
+from warmstart.data.ids import listed
 from warmstart.data.role_names import guess_role
 from warmstart.data.writing import check_table_path, write_table
 from warmstart.verbs.recommender import Recommender, Wanted, load_recommender
@@ -60,9 +61,9 @@ def recommend(options: RecommendOptions) -> RecommendResult:
     wanted = Wanted(
         k=options.k,
         retrieve=options.retrieve,
-        where=_several(options.where),
-        only=_several(options.only),
-        exclude=_several(options.exclude),
+        where=_texts(options.where),
+        only=_texts(options.only),
+        exclude=_texts(options.exclude),
         include_seen=options.include_seen,
         min_score=options.min_score,
         diversity=options.diversity,
@@ -72,7 +73,7 @@ def recommend(options: RecommendOptions) -> RecommendResult:
         return _for_many(recommender, wanted, options)
     history = None
     if options.history != ():
-        history = [item for text in _several(options.history) for item in recommender.read(text, "--history")]
+        history = [item for text in _texts(options.history) for item in recommender.read(text, "--history")]
     return RecommendResult(str(recommender.folder), recommender.answer(options.user, history, wanted))
 
 
@@ -88,8 +89,8 @@ def _check(options: RecommendOptions) -> None:
         raise SettingError("--output goes with --users; for one answer as JSON there is --json.")
 
 
-def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (texts,) if isinstance(texts, str) else tuple(texts)
+def _texts(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(str, listed(given)))
 
 
 def _for_many(recommender: Recommender, wanted: Wanted, options: RecommendOptions) -> RecommendResult:

@@ -10,6 +10,7 @@ import numpy as np
 
 from warmstart.core.errors import DataError, ResultError, SettingError
 from warmstart.core.serving import BundleManifest, Recommendations, RecommendedItem
+from warmstart.data.ids import listed
 from warmstart.neighbours.faiss_index import FaissIndex
 from warmstart.neighbours.folder import read_index
 from warmstart.retrieve.bundle import INDEX, ITEMS, MANIFEST, RANKER, TOWERS, check_bundle
@@ -61,13 +62,13 @@ class Recommender:
     def recommend(
         self,
         user: str | int | None = None,
-        history: Sequence[str | int] | None = None,
+        history: str | int | Sequence[str | int] | None = None,
         k: int = 10,
         *,
         retrieve: int | None = None,
-        where: Sequence[str] = (),
-        only: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        where: str | Sequence[str] = (),
+        only: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         include_seen: bool = False,
         min_score: float | None = None,
         diversity: float | None = None,
@@ -92,10 +93,9 @@ class Recommender:
             DataError: a user or an item is not known, or the history is empty.
             SettingError: neither a user nor a history is given, or a value is out of range.
         """
-        wanted = Wanted(
-            k, retrieve, tuple(where), tuple(only), tuple(exclude), include_seen, min_score, diversity, ranker
-        )
-        numbers = None if history is None else [self.names.one(str(item), "history") for item in history]
+        conditions, allowed, blocked = (tuple(map(str, listed(texts))) for texts in (where, only, exclude))
+        wanted = Wanted(k, retrieve, conditions, allowed, blocked, include_seen, min_score, diversity, ranker)
+        numbers = None if history is None else [self.names.one(str(item), "history") for item in listed(history)]
         return self.answer(user, numbers, wanted)
 
     def answer(self, user: str | int | None, history: Sequence[int] | None, wanted: Wanted) -> Recommendations:

@@ -145,9 +145,9 @@ def _show(card: InteractionsCard) -> None:
         f"{card.questions['test']:,} to judge by"
     )
     if "time" not in card.columns:
-        warn("There is no column of times: the order of the file is taken for it.")
+        warn("No column has a name that says it is the time: the order of the file is taken for it, or --time-column.")
     told = {
-        "empty": "rows without user, item or time were left out",
+        "empty": "rows without a user, an item or a time that can be read were left out",
         "not_wanted": "rows of other events or lower weights were left out",
         "repeated": "events repeat a user and an item; the first one counts",
         "users_tied_at_the_end": "users have two last events of one time; the later row in the file is the last",

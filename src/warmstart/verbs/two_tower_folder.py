@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from warmstart.core.recommend import TwoTowerRecord
 from warmstart.core.record import Record
 from warmstart.data.attributes import load_attributes, save_attributes
 from warmstart.data.features import FeaturePlan, apply_plan, given_rows
-from warmstart.data.ids import IdMap, load_maps, save_maps
+from warmstart.data.ids import IdMap, listed, load_maps, save_maps
 from warmstart.data.item_pictures import item_pictures
 from warmstart.verbs.item_reading import Readers, readers_again
 from warmstart.verbs.predict import RESULTS
@@ -76,15 +77,16 @@ class TwoTowers:
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     image_model: dict[str, str] = field(default_factory=dict)
     input_digests: tuple[str, ...] = ()
+    _readers: Readers | None = field(default=None, repr=False, compare=False)
 
     def recommend(
         self,
         user: str | int | None = None,
-        history: Sequence[str | int] | None = None,
+        history: str | int | Sequence[str | int] | None = None,
         k: int = 10,
         *,
         seen: bool = False,
-        blocked: Sequence[str | int] = (),
+        blocked: str | int | Sequence[str | int] = (),
     ) -> list[Recommendation]:
         """The best items for a user of the events, or for a history of item ids, oldest first.
 
@@ -108,13 +110,13 @@ class TwoTowers:
             assert known is not None
             read = self.histories[int(known[0])]
         else:
-            read = self.items.numbers([str(item) for item in history])
+            read = self.items.numbers([str(item) for item in listed(history)])
         if len(read) == 0:
             raise DataError("the history is empty: there is nothing to recommend by")
         scores = (self.model.encode(self.vectors, [read], known) @ self.vectors.T)[0].numpy().copy()
         if not seen:
             scores[read] = -np.inf
-        scores[self.items.numbers([str(item) for item in blocked])] = -np.inf
+        scores[self.items.numbers([str(item) for item in listed(blocked)])] = -np.inf
         best = np.argsort(-scores, kind="stable")[:k].tolist()
         return [
             Recommendation(self.items.ids[item], self.titles[item], float(scores[item]))
@@ -143,10 +145,13 @@ class TwoTowers:
             raise SettingError("These towers were trained without an items table: a new item has nothing to go by.")
         if isinstance(rows, Mapping):
             raise SettingError("Give a list of rows: [{…}], each a new item.")
+        if not rows:
+            return np.zeros((0, self.model.shape.dim), dtype=np.float32)
+        self._check_keys(rows)
         features = apply_plan(self.plan, rows)
         if self.plan.image:
             where = replace(given_rows(len(rows)), column=self.plan.image)
-            pictures, _ = item_pictures([row.get(self.plan.image) for row in rows], where, None)
+            pictures, _ = item_pictures([row.get(self.plan.image) for row in rows], where, None, remedy="")
             features = replace(features, pictures=pictures)
         inputs = self.readers().read(features, None)
         with torch.no_grad():
@@ -158,12 +163,22 @@ class TwoTowers:
         return np.asarray(torch.nn.functional.normalize(found, dim=-1).numpy())
 
     def readers(self) -> Readers:
-        """The frozen encoders of items' texts and pictures.
+        """The frozen encoders of items' texts and pictures, loaded when they are first asked for.
 
         Raises:
             ResultError: a model of that name has other weights.
         """
-        return readers_again(self.text_model, self.image_model)
+        if self._readers is None:
+            self._readers = readers_again(self.text_model, self.image_model)
+        return self._readers
+
+    def _check_keys(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Other columns of the table may be there; one that is nearly a known one is a slip."""
+        for line, row in enumerate(rows):
+            for key in (key for key in row if key not in self.plan.columns):
+                meant = difflib.get_close_matches(str(key), [c for c in self.plan.columns if c not in row], 1, 0.75)
+                if meant:
+                    raise SettingError(f"Row {line + 1} has {key!r}, which is not read. Did you mean {meant[0]!r}?")
 
 
 def save_two_towers(folder: Path, towers: TwoTowers) -> None:
