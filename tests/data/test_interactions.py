@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -163,14 +164,17 @@ def test_a_word_among_numbers_is_told_with_its_row_in_the_file(tmp_path: Path) -
 
 
 def test_a_word_in_a_guessed_column_of_numbers_is_a_gap_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("warmstart.data.catalogue.reporter", lambda: SimpleNamespace(warn=warnings.append))
     lines = ["item,price,code", *(f"i{n},{'cheap' if n == 7 else n},{'x' * (n % 3)}{n}" for n in range(30))]
     (tmp_path / "i.csv").write_text("\n".join(lines))
     found = load_catalogue(str(tmp_path / "i.csv"), "--items", IdMap("item", ["i7", "i8"]), Columns(), "item", add=True)
     assert found.plan.numbers == ("price",)
     assert found.features.numbers[0, 0] == 0.0  # the mean
-    assert "row 9, column 'price': 'cheap' is no number; counted as empty" in caplog.text
+    assert len(warnings) == 1
+    assert "i.csv, row 9, column 'price': 'cheap' is no number; counted as empty" in warnings[0]
     price = found.attributes["price"]
     assert price.dtype.kind == "f"
     assert np.isnan(price[0])

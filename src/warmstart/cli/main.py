@@ -119,7 +119,7 @@ _INDEX: tuple[tuple[str, type[Any], str], ...] = (
     ("encode", e.IndexEncodeOptions, "Encode items into a folder of vectors, or bring one up to date."),
     ("build", i.IndexBuildOptions, "Build an index of vectors."),
     ("tune", i.IndexTuneOptions, "Build the cheapest index that reaches a recall within a latency, or refuse."),
-    ("search", i.IndexSearchOptions, "Write the nearest vectors of each query to a file."),
+    ("search", i.IndexSearchOptions, "Find the nearest items of each query; show them, or write them to a file."),
     ("add", i.IndexAddOptions, "Add vectors to an index, or replace some."),
     ("delete", i.IndexDeleteOptions, "Delete vectors from an index."),
     ("publish", s.IndexPublishOptions, "Make towers, their index and a ranker the bundle that serves, in one step."),

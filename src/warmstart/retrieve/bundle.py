@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> BundleManifest:
         ResultError: it is no bundle, its manifest was altered, or it is of a later version.
     """
     if not folder.is_dir():
-        raise ResultError(f"There is no folder {folder}.")
+        raise ResultError(f"There is no folder {folder}: name one that `warmstart index publish` published to.")
     if not (folder / MANIFEST).is_file():
         raise ResultError(f"{folder} is no bundle: it has no {MANIFEST}. `warmstart index publish` makes one.")
     values = read_sealed(folder / MANIFEST)

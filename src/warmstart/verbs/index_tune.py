@@ -159,6 +159,10 @@ def _measure_all(
 ) -> list[Candidate]:
     """Measure every plan; the best index so far stays in the run's folder, and what was measured in its record."""
     reporter().say(f"{len(split.ids):,} vectors, {len(split.queries):,} queries: the exact answer …")
+    if goal.at >= len(split.ids):
+        reporter().warn(
+            f"--at is {goal.at:,}, and there are {len(split.ids):,} vectors: all are nearest, recall says nothing."
+        )
     answer = ExactAnswer(split.queries, split.ids, split.vectors, goal.at)
     measured: list[Candidate] = []
     for place, plan in enumerate(candidates(len(split.ids), kinds)):
