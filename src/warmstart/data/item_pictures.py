@@ -14,7 +14,7 @@ from PIL import Image
 
 from warmstart.core.errors import DataError
 from warmstart.data.cells import ADDRESS, Where
-from warmstart.data.pictures import picture_reference, probe_all
+from warmstart.data.pictures import picture_reference, probe_all, undecoded
 
 _SHOWN = 3  # pictures in a message
 _IN_A_TABLE = (
@@ -46,7 +46,7 @@ class ItemPictures:
 
     def decoded(self, rows: np.ndarray) -> Sequence[Image.Image]:
         """The pictures of some rows that have one, opened when they are looked at."""
-        found = _column([self.references[row] for row in rows.tolist()]).cast_column("image", datasets.Image())
+        found = undecoded([self.references[row] for row in rows.tolist()]).cast_column("image", datasets.Image())
         column: Sequence[Image.Image] = found["image"]
         return column
 
@@ -77,7 +77,7 @@ def item_pictures(
     """
     references = [picture_reference(_as_file(value, where, place), folder) for place, value in enumerate(values)]
     there = [place for place, reference in enumerate(references) if reference is not None]
-    probes = dict(zip(there, probe_all(_column([references[place] for place in there])), strict=True))
+    probes = dict(zip(there, probe_all(undecoded([references[place] for place in there])), strict=True))
     broken = [place for place in there if probes[place].problem]
     if broken and (not drop_invalid or len(broken) == len(there)):
         shown = [_told(values[place], probes[place].problem) for place in broken[:_SHOWN]]
@@ -95,11 +95,6 @@ def item_pictures(
         references[place] = None
     digests = ["" if reference is None else probes[place].digest for place, reference in enumerate(references)]
     return ItemPictures(tuple(references), tuple(digests)), len(broken)
-
-
-def _column(references: Sequence[dict[str, Any] | None]) -> datasets.Dataset:
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    return datasets.Dataset.from_dict({"image": list(references)}, features=features)
 
 
 def _as_file(value: object, where: Where, place: int) -> object:

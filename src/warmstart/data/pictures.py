@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,13 @@ def picture_column(source: Source, column: str) -> datasets.Dataset:
     """One column "image", undecoded, row for row beside the source: `{"path": …, "bytes": …}` or None."""
     if source.pictures is not None and column in source.pictures.column_names:
         return source.pictures.select_columns([column]).rename_columns({} if column == "image" else {column: "image"})
-    items = [picture_reference(value, source.folder) for value in cells(source.frame[column])]
+    return undecoded([picture_reference(value, source.folder) for value in cells(source.frame[column])])
+
+
+def undecoded(references: Sequence[dict[str, Any] | None]) -> datasets.Dataset:
+    """One column "image" of pictures that are opened when it is cast."""
     features = datasets.Features({"image": datasets.Image(decode=False)})
-    return datasets.Dataset.from_dict({"image": items}, features=features)
+    return datasets.Dataset.from_dict({"image": list(references)}, features=features)
 
 
 def as_jpeg(image: Image.Image, side: int | None = None) -> str:
