@@ -223,17 +223,19 @@ def report(found: dict[str, dict[str, Any]]) -> str:
 
 
 def difference(found: dict[str, dict[str, Any]], data: str) -> str:
-    """Paired over queries and seeds."""
+    """Paired over queries: of each seed, and of all seeds together."""
     from warmstart.core.statistics import paired_difference
 
-    texts = []
+    hits = []
     for seed in SEEDS:
         pair = [found.get(f"{data}-{side}-seed{seed}") for side in ("ours", "theirs")]
         if pair[0] is not None and pair[1] is not None:
-            first, second = (np.array(cell["ranks"])[None] <= 10 for cell in pair if cell is not None)
-            apart = paired_difference(first, second, 0)
-            texts.append(f"{100 * apart.value:+.1f} [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}]")
-    return "; ".join(texts)
+            hits.append([np.array(cell["ranks"]) <= 10 for cell in pair if cell is not None])
+    both = np.array(hits)  # (seeds, sides, queries)
+    parts = [both[place : place + 1] for place in range(len(both))] + ([both] if len(both) > 1 else [])
+    gaps = [paired_difference(part[:, 0], part[:, 1], 0) for part in parts]
+    texts = [f"{100 * apart.value:+.1f} [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}]" for apart in gaps]
+    return "; ".join(texts[: len(both)]) + (f"; all {texts[-1]}" if len(texts) > len(both) else "")
 
 
 CELLS: dict[str, contract.Cell] = {}
