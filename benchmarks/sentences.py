@@ -33,7 +33,7 @@ from warmstart.data.pairs import PairTask, Questions, load_pairs, questions
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 BATCH, PART, STEPS, LENGTH = 128, 32, 16, 128
-RATES = (2e-5, 1e-4, 3e-4)
+RATES = (2e-5, 1e-4, 3e-4, 1e-3)
 SEEDS = (0, 1, 2)
 TRAIN, TEST = 2048, 2000
 
