@@ -2,7 +2,7 @@
 
 Pairs: (review title → review) of the sample reviews, and pairs of captions of one photograph (Flickr8k, in --data). The
 same pairs, steps, batch, mini-batch, scale, peak rate, warm-up and precision on both sides; the rate is chosen for each
-side from the same three on the validation pairs with seed 0. What else differs is each side's own default: warmstart's
+side from the same four on the validation pairs with seed 0. What else differs is each side's own default: warmstart's
 rates fall with depth, its loss goes both ways, false negatives are masked, and it keeps its best checkpoint. Its time
 is that of the whole training, evaluations and checkpoints included; the peer's has neither.
 """
