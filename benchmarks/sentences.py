@@ -231,11 +231,14 @@ def difference(found: dict[str, dict[str, Any]], data: str) -> str:
         pair = [found.get(f"{data}-{side}-seed{seed}") for side in ("ours", "theirs")]
         if pair[0] is not None and pair[1] is not None:
             hits.append([np.array(cell["ranks"]) <= 10 for cell in pair if cell is not None])
-    both = np.array(hits)  # (seeds, sides, queries)
-    parts = [both[place : place + 1] for place in range(len(both))] + ([both] if len(both) > 1 else [])
-    gaps = [paired_difference(part[:, 0], part[:, 1], 0) for part in parts]
+    gaps = [paired_difference(first[None], second[None], 0) for first, second in hits]
     texts = [f"{100 * apart.value:+.1f} [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}]" for apart in gaps]
-    return "; ".join(texts[: len(both)]) + (f"; all {texts[-1]}" if len(texts) > len(both) else "")
+    if len(hits) > 1:
+        least = min(len(first) for first, _ in hits)  # repeated texts leave some seeds a few queries fewer
+        both = np.array([[side[:least] for side in pair] for pair in hits])  # (seeds, sides, queries)
+        apart = paired_difference(both[:, 0], both[:, 1], 0)
+        texts.append(f"all {100 * apart.value:+.2f} [{100 * apart.low:+.2f}, {100 * apart.high:+.2f}]")
+    return "; ".join(texts)
 
 
 CELLS: dict[str, contract.Cell] = {}
