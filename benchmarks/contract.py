@@ -1,4 +1,4 @@
-"""What every benchmark here shares: cells that are written as they finish, an exclusive lock, and a quiet machine.
+"""What every benchmark here shares: cells that are written as they finish, a lock that timings have to themselves, and a quiet machine.
 
 A benchmark is a list of named cells, each of at most about ten minutes. A finished cell is one JSON file under
 `results/<benchmark>/`; a restart skips what is there. Timings refuse to start beside other load;
@@ -77,7 +77,7 @@ def run(
     timed = timed and args.rows is None
     if not args.report:
         with (RESULTS / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX if timed else fcntl.LOCK_SH)
             for cell, measure in cells.items():
                 _run_cell(folder, cell, measure, args, timed=timed)
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
