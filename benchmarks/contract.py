@@ -1,4 +1,4 @@
-"""What every benchmark here shares: cells written as they finish, a lock that timings have to themselves, a quiet machine.
+"""What every benchmark here shares: cells written as they finish, a lock that timings have to themselves, and a table.
 
 A benchmark is a list of named cells, each of at most about ten minutes. A finished cell is one JSON file under
 `results/<benchmark>/`; a restart skips what is there. Timings refuse to start beside other load;
