@@ -1,8 +1,9 @@
 """Progressive unfreezing with the frozen-trunk cache against the same schedule without it: wall time and final weights.
 
 MiniLM on labelled reviews, five epochs a stage. `top` opens the head and then the top three layers (300 rows to learn
-from, 100 to validate by); `full` opens everything (half as many, so that a cell ends within ten minutes). Time is that of the whole training, building the cache and evaluations included; the
-order of the two changes with the seed. Final weights: distance between the two over the distance from the start.
+from, 100 to validate by); `full` opens everything (half as many rows, so that a cell ends within ten minutes). Time is
+that of the whole training, building the cache and evaluations included; the order of the two changes with the seed.
+Final weights: distance between the two over the distance from the start.
 """
 
 from __future__ import annotations
