@@ -26,10 +26,10 @@ import numpy as np
 
 from warmstart.contrastive.two_tower import new_model, train_two_tower
 from warmstart.core.clock import Clock
-from warmstart.core.contrast_options import ContrastTwoTowerOptions
 from warmstart.core.recommend import RankingScores, TwoTowerRecord
 from warmstart.core.records import Interval
 from warmstart.core.statistics import bootstrap_interval
+from warmstart.core.two_tower_options import ContrastTwoTowerOptions
 from warmstart.data.histories import Asked
 from warmstart.retrieve.baselines import matrix
 from warmstart.retrieve.ranking import Ranked, ndcg, rank

@@ -18,8 +18,8 @@ from warmstart.contrastive.two_tower import TwoTowerOutcome, new_model, train_tw
 from warmstart.contrastive.two_tower_model import TwoTower, two_tower_groups
 from warmstart.contrastive.two_tower_trainer import TwoTowerJob, step_loss
 from warmstart.core.clock import Clock
-from warmstart.core.contrast_options import TwoTowerTrainOptions
 from warmstart.core.errors import SettingError
+from warmstart.core.two_tower_options import TwoTowerTrainOptions
 from warmstart.data.features import Features
 
 HISTORIES = [np.array(items) for items in walks()]

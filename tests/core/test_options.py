@@ -13,12 +13,13 @@ from warmstart.core import (
     options,
     ranker_options,
     serving_options,
+    two_tower_options,
 )
 from warmstart.core.errors import SettingError, UserError
 from warmstart.core.option import verb
 from warmstart.core.options import AdaptOptions
 
-ROOMS = (options, contrast_options, encode_options, index_options, ranker_options, serving_options)
+ROOMS = (options, contrast_options, encode_options, index_options, ranker_options, serving_options, two_tower_options)
 CLASSES = [c for room in ROOMS for c in vars(room).values() if isinstance(c, type) and hasattr(c, "__post_init__")]
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from warmstart.core.contrast_options import InteractionOptions
 from warmstart.core.errors import DataError, ResultError, SettingError
+from warmstart.core.two_tower_options import InteractionOptions
 from warmstart.data.catalogue import Columns, load_catalogue
 from warmstart.data.features import apply_plan, fit_plan, given_rows, split_values
 from warmstart.data.histories import split_histories

@@ -299,7 +299,10 @@ def _bad(files: Path, folder: Path) -> dict[str, tuple[list[str], list[str]]]:
             ["index.json"],
         ),
         "search: unknown ending": (["search", str(files / "tuned"), "--vectors", q, "--output", "o.xlsx"], [".csv"]),
-        "search: effort of another kind": ([*search, "--vectors", q, "--k-factor", "9"], ["--k-factor", "means nothing"]),
+        "search: effort of another kind": (
+            [*search, "--vectors", q, "--k-factor", "9"],
+            ["--k-factor", "means nothing"],
+        ),
         "add without ids": (["add", str(files / "tuned"), "--vectors", few], ["--ids"]),
         "add to no index": (
             ["add", str(folder / "none"), "--vectors", few, "--ids", str(folder / "twice.txt")],

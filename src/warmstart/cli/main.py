@@ -20,6 +20,7 @@ from warmstart.core import options as o
 from warmstart.core import ranker_options as r
 from warmstart.core import serving_options as s
 from warmstart.core.errors import SettingError, WarmstartError
+from warmstart.core.two_tower_options import ContrastTwoTowerOptions
 
 _EPILOG = "Exit codes: 0 done, 1 failed, 2 something in the call, the data or the machine must change, 130 interrupted."
 app = typer.Typer(
@@ -101,7 +102,7 @@ _CONTRAST: tuple[tuple[str, type[Any], str, str], ...] = (
     ),
     (
         "two-tower",
-        c.ContrastTwoTowerOptions,
+        ContrastTwoTowerOptions,
         "Train a user tower and an item tower on who took what and when.",
         "warmstart.verbs.contrast_two_tower",
     ),

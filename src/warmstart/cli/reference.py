@@ -18,7 +18,15 @@ from typing import Any
 import typer
 
 from warmstart.cli.main import app
-from warmstart.core import contrast_options, encode_options, index_options, options, ranker_options, serving_options
+from warmstart.core import (
+    contrast_options,
+    encode_options,
+    index_options,
+    options,
+    ranker_options,
+    serving_options,
+    two_tower_options,
+)
 from warmstart.core.option import flag
 
 _INTRODUCTION = """\
@@ -35,7 +43,7 @@ arguments are the options, with underscores for dashes.
 - `warmstart --version` shows the version, `warmstart COMMAND --help` a command's options.
 """
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "flag"}
-_ROOMS = (options, contrast_options, encode_options, index_options, serving_options, ranker_options)
+_ROOMS = (options, contrast_options, encode_options, index_options, serving_options, ranker_options, two_tower_options)
 _HEADINGS = {
     "DataOptions": "Data",
     "PairDataOptions": "Data",

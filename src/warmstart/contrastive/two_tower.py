@@ -18,8 +18,8 @@ from warmstart.contrastive.two_tower_model import TwoTower, TwoTowerConfig, two_
 from warmstart.contrastive.two_tower_trainer import TwoTowerJob, TwoTowerTrainer
 from warmstart.core.clock import Clock
 from warmstart.core.contrast import Alarm, ContrastPoint
-from warmstart.core.contrast_options import TwoTowerTrainOptions
 from warmstart.core.records import GroupRow
+from warmstart.core.two_tower_options import TwoTowerTrainOptions
 from warmstart.train.arguments import Length, training_arguments
 from warmstart.train.fit import run
 from warmstart.train.job import LossPlan

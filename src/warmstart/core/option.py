@@ -1,6 +1,6 @@
 """What options are made of: fields with their help texts, checks of their values, and functions that take them.
 
-The options themselves are in `options.py`, `contrast_options.py` and `index_options.py`. Checks that need data or a
+The options themselves are in `options.py` and in the modules named `…_options.py`. Checks that need data or a
 model live with what they check.
 """
 

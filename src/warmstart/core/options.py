@@ -1,7 +1,7 @@
 """Options of the verbs, typed once: the Python arguments and the command line are both made from these classes.
 
-Names are those of transformers' TrainingArguments and peft's LoraConfig. Those of `contrast` are in
-`contrast_options.py`, those of `index` in `index_options.py`.
+Names are those of transformers' TrainingArguments and peft's LoraConfig. Those of other verbs
+are in `contrast_options.py`, `two_tower_options.py`, `index_options.py` and their like.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from warmstart.core.contrast_options import InteractionOptions
 from warmstart.core.errors import DataError, SettingError
+from warmstart.core.two_tower_options import InteractionOptions
 from warmstart.data.cells import NUMBER, Where, cells, label_strings
 from warmstart.data.columns import require
 from warmstart.data.event_files import read_events

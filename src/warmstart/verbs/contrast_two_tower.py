@@ -16,13 +16,13 @@ from warmstart.contrastive.item_tower import Content
 from warmstart.contrastive.two_tower import TwoTowerOutcome, new_model, shown_settings, train_two_tower
 from warmstart.contrastive.two_tower_model import TwoTower, tower_scores
 from warmstart.core.clock import Clock
-from warmstart.core.contrast_options import ContrastTwoTowerOptions
 from warmstart.core.errors import OutputError, SettingError
 from warmstart.core.files import digests, write_text
 from warmstart.core.option import verb
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import Example, RankedRow, RankingScores, TwoTowerRecord
 from warmstart.core.records import Record
+from warmstart.core.two_tower_options import ContrastTwoTowerOptions
 from warmstart.data.histories import Asked
 from warmstart.report.two_tower import render_two_tower
 from warmstart.retrieve.ranking import Ranked, ndcg, rank, ranking_scores

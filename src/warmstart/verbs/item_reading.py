@@ -13,10 +13,10 @@ import numpy as np
 from warmstart.backbones.embed import best_device, fast_dtype, forward
 from warmstart.backbones.feature_cache import FeatureCache
 from warmstart.backbones.load import Backbone, load_backbone
-from warmstart.core.contrast_options import ContrastTwoTowerOptions
 from warmstart.core.errors import ModelError, ResultError
 from warmstart.core.metrics import unit_rows
 from warmstart.core.progress import reporter
+from warmstart.core.two_tower_options import ContrastTwoTowerOptions
 from warmstart.data.catalogue import Catalogue
 from warmstart.data.features import Features
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from warmstart.contrastive.item_tower import Content, content_of
 from warmstart.contrastive.two_tower_model import TwoTower
-from warmstart.core.contrast_options import InteractionOptions
 from warmstart.core.encode_options import IndexEncodeOptions
 from warmstart.core.errors import DataError, SettingError
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import TowersUpdate, TwoTowerRecord
+from warmstart.core.two_tower_options import InteractionOptions
 from warmstart.data.attributes import words_array
 from warmstart.data.catalogue import ItemTableRows, read_item_table
 from warmstart.data.features import Features

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from warmstart.contrastive.item_tower import Content, content_of
-from warmstart.core.contrast_options import ContrastTwoTowerOptions
 from warmstart.core.errors import SettingError
 from warmstart.core.progress import reporter
 from warmstart.core.recommend import InteractionsCard
+from warmstart.core.two_tower_options import ContrastTwoTowerOptions
 from warmstart.data.catalogue import Catalogue, Columns, bare_catalogue, load_catalogue
 from warmstart.data.histories import HistorySplit, split_histories
 from warmstart.data.interactions import Interactions, load_interactions
