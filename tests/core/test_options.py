@@ -24,8 +24,12 @@ CLASSES = [c for room in ROOMS for c in vars(room).values() if isinstance(c, typ
 
 
 @verb(AdaptOptions)
-def adapt(given):
-    """Adapt."""
+def adapt(given) -> AdaptOptions:
+    """Adapt.
+
+    Raises:
+        UserError: something must change.
+    """
     return given
 
 
@@ -38,8 +42,29 @@ def test_a_verb_hands_over_its_options():
     assert isinstance(got, AdaptOptions)
     assert (got.learning_rate, got.strategy, got.seed) == (1e-4, "lora", 42)
     assert adapt.__name__ == "adapt"
-    assert adapt.__doc__ == "Adapt."
+    assert adapt.__doc__.startswith("Adapt.\n\nArgs:\n    data: CSV")
+    assert adapt.__doc__.endswith("\n\nRaises:\n    UserError: something must change.")
+    assert adapt.__doc__.count("\n    learning_rate: Peak rate") == 1
+    assert inspect.signature(adapt).return_annotation is AdaptOptions
     assert "learning_rate" in inspect.signature(adapt).parameters
+
+
+def test_what_python_callers_write_in_another_way():
+    assert call(bf16=True).bf16 == "true"
+    assert call(bf16=False).bf16 == "false"
+    assert call(model=Path("a")).model == "a"
+    given = {"data": "x.csv", "anchor_column": "a", "positive_column": "b", "output_dir": "out"}
+    sentences = contrast_options.ContrastSentencesOptions
+    assert sentences(**given, matryoshka_dims=[64, 32]).matryoshka_dims == "64,32"
+    with pytest.raises(SettingError, match="--temperature is 'hot'; it must be a number"):
+        sentences(**given, temperature="hot")
+
+
+def test_lora_needs_a_tower_that_learns():
+    given = {"images": "i", "captions": "c.tsv", "output_dir": "out", "lora": True}
+    with pytest.raises(SettingError, match="--lock both leaves none"):
+        contrast_options.ContrastClipOptions(**given, lock="both")
+    assert contrast_options.ContrastClipOptions(**given, lock="text").lora
 
 
 def test_unknown_option_names_the_nearest():

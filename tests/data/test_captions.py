@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_named_or_left_out(folder: Path) -> None:
         ({"image_column": "picture"}, DataError, "'picture'"),
         ({"caption_column": "captoin"}, DataError, "Did you mean 'caption'"),
         ({"caption_column": "image", "image_column": "image"}, SettingError, "both name 'image'"),
-        ({"test_size": 19}, SettingError, "20 images cannot be split"),
+        ({"test_size": 19}, SettingError, "20 different images cannot be split"),
         ({"test_size": 30}, SettingError, "20 rows"),
         ({"train_size": 2}, SettingError, "images cannot be split"),
     ],

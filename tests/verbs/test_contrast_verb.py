@@ -202,7 +202,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rates of no group": ({"group_rates": "layer.99=1e-4"}, "layer.99"),
     "part of nothing": ({"mini_batch_size": 0}, "--mini-batch-size"),
     "batch of one": ({"per_device_train_batch_size": 1}, "--per-device-train-batch-size"),
-    "filters": ({"num_negatives": 1, "range_min": 5, "range_max": 5}, "5 to 5"),
+    "filters": ({"num_negatives": 1, "range_min": 5, "range_max": 5}, "--range-max 5"),
     "filters that leave nothing": ({"num_negatives": 1, "absolute_margin": 1.9}, "--num-negatives"),
 }
 

@@ -185,8 +185,10 @@ def run(arguments: list[str] | None = None) -> None:
         app(args=arguments, standalone_mode=True)
     except WarmstartError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("Stopped. An unfinished run goes on with --resume.", 130)
+    except SystemExit as done:
+        if done.code == 130:  # what typer makes of Ctrl-C
+            _fail("Stopped. An unfinished run goes on with --resume.", 130)
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

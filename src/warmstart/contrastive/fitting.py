@@ -32,6 +32,7 @@ class ContrastOutcome:
     steps: int
     processes: int
     note: str
+    kept_step: int = 0  # of the checkpoint that was kept
 
     @property
     def encoder(self) -> Classifier:
@@ -74,6 +75,7 @@ def fit_towers(trainer: ContrastTrainer) -> ContrastOutcome:
         steps=trained.steps,
         processes=trainer.args.world_size,
         note=trained.note,
+        kept_step=int(trainer.state.best_global_step or 0),
     )
 
 

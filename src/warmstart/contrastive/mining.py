@@ -51,10 +51,13 @@ class MiningPlan(Record):
         if self.num_negatives < 1:
             raise SettingError(f"--num-negatives is {self.num_negatives}; it must be at least 1.")
         if not 0 <= self.range_min < self.range_max:
-            raise SettingError(f"Candidates {self.range_min} to {self.range_max} of the nearest are none.")
+            raise SettingError(
+                f"--range-min is {self.range_min} and --range-max {self.range_max}; the first must be the lower one."
+            )
         if self.num_negatives > self.range_max - self.range_min:
             raise SettingError(
-                f"{self.num_negatives} negatives cannot be taken from candidates {self.range_min} to {self.range_max}."
+                f"--num-negatives is {self.num_negatives}, and --range-min {self.range_min} to --range-max "
+                f"{self.range_max} leave {self.range_max - self.range_min} candidates: raise --range-max."
             )
 
 

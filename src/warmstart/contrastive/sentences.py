@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -53,11 +53,18 @@ class Judge:
         """The candidates as rows, for what estimates how long ranking takes."""
         return Rows(self._candidates, np.zeros(len(self._candidates), dtype=np.int64))
 
-    def __call__(self, encoder: Classifier, dimensions: int | None = None) -> RankScores:
-        """Scores with whole vectors, or with their first dimensions."""
-        sides = (self._queries, self._candidates)
-        first, second = (forward(encoder, inputs).features[:, :dimensions] for inputs in sides)
-        return score_ranks(first, second, self._asked.positives, own=self._asked.own)
+    def __call__(self, encoder: Classifier) -> RankScores:
+        """Scores with whole vectors."""
+        return self.cut(encoder, ())[0]
+
+    def cut(self, encoder: Classifier, dimensions: Sequence[int]) -> tuple[RankScores, dict[str, RankScores]]:
+        """Scores with whole vectors, and with their first dimensions."""
+        first, second = (forward(encoder, inputs).features for inputs in (self._queries, self._candidates))
+
+        def scores(width: int | None) -> RankScores:
+            return score_ranks(first[:, :width], second[:, :width], self._asked.positives, own=self._asked.own)
+
+        return scores(None), {str(width): scores(width) for width in dimensions}
 
 
 def pair_rows(pairs: Pairs, preprocessor: Preprocessor, part_rows: int) -> PairRows:

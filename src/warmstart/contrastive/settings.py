@@ -35,7 +35,13 @@ _SHOWN = (
     "weight_decay",
     "warmup_steps",
     "dropout",
+    "matryoshka_dims",
+    "lock",
+    "augmentation",
+    "from_scratch",
+    "time_budget",
 )
+_MINED = ("num_negatives", "range_min", "range_max", "absolute_margin", "relative_margin")
 _RATES = ("attention_dropout", "activation_dropout", "dropout")  # where a module keeps a number of its own
 
 
@@ -88,7 +94,9 @@ class ContrastSettings:
     def shown(self) -> dict[str, Any]:
         """What a report tells of the settings."""
         values = asdict(self.options)
-        names = (*_SHOWN, "r", "lora_alpha") if self.options.lora else _SHOWN
+        names = [name for name in _SHOWN if name != "num_train_epochs" or self.options.max_steps is None]
+        names += ["r", "lora_alpha"] if self.options.lora else []
+        names += _MINED if values.get("num_negatives") else ()
         return {name: values[name] for name in names if values.get(name) is not None} | {"bf16": self.bf16}
 
 

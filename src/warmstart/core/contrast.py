@@ -76,6 +76,7 @@ class PairsCard(Record):
     fingerprint: str
     images: dict[str, int] = field(default_factory=dict)  # split → images, where anchors are images
     guessed: tuple[str, ...] = ()  # roles whose columns were guessed
+    without_negatives: int = 0  # training pairs left out for having too few hard negatives
 
 
 @dataclass(frozen=True)
@@ -120,3 +121,7 @@ class ContrastRecord(Record):
     knn_before: Interval | None = None  # accuracy of nearest neighbours on labelled images; None where not asked for
     knn_after: Interval | None = None
     views: str = ""  # a picture, as a data URI: images and views of them
+    kept_step: int = 0  # of the checkpoint that was kept; 0 where none was
+    before_by_dimension: dict[str, RankScores] = field(
+        default_factory=dict
+    )  # as `by_dimension`, of the model as it was

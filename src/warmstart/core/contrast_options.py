@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from warmstart.core.errors import SettingError
 from warmstart.core.option import check_options, option, required
 from warmstart.core.options import LoraOptions, ModelOptions, OutputOptions
 
@@ -205,6 +206,10 @@ class ContrastClipOptions(OutputOptions, ContrastTrainOptions, PairModelOptions,
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.lora and self.lock == "both":
+            raise SettingError(
+                "--lora adapts towers that learn, and --lock both leaves none: lock one, or leave out --lora."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,10 +68,23 @@ def verb(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]
                 kwargs["data"] = _hand_over(kwargs["data"])
             return function(options(*args, **kwargs))
 
-        call.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        given = inspect.signature(function, eval_str=False).return_annotation
+        call.__signature__ = inspect.signature(options).replace(return_annotation=given)  # type: ignore[attr-defined]
+        call.__doc__ = _with_arguments(function.__doc__, options)
         return call
 
     return decorate
+
+
+def _with_arguments(text: str | None, options: Any) -> str | None:
+    """A docstring with every option and its help text, before what it says it raises."""
+    if text is None or not dataclasses.is_dataclass(options):
+        return text
+    lines = [
+        f"    {spec.name}: {spec.metadata['help']}" for spec in dataclasses.fields(options) if "help" in spec.metadata
+    ]
+    head, mark, rest = inspect.cleandoc(text).partition("Raises:")
+    return "\n".join([head.rstrip(), "", "Args:", *lines, *(["", f"{mark}{rest}"] if mark else [])])
 
 
 _handed: dict[str, object] = {}  # rows that a Python caller gave as an object, by the name that options carry
@@ -174,6 +187,26 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _is_number(annotation: str) -> bool:
+    """Whether an option is a number and nothing else, by its annotation."""
+    return set(annotation.replace(" ", "").split("|")) <= {"int", "float", "None"}
+
+
+def _plain(value: Any, annotation: str, choices: tuple[str, ...]) -> Any:
+    """What a Python caller may write in another way, as the command line has it.
+
+    A path is its text, a list a tuple; several things in place of a text are that text, comma-separated; True is the
+    choice "true".
+    """
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bool) and "true" in choices:
+        return str(value).lower()
+    if isinstance(value, (list, tuple)) and annotation in ("str", "str | None"):
+        return ",".join(map(str, value))
+    return tuple(value) if isinstance(value, list) else value
+
+
 def check_options(options: Any) -> None:
     """Check every value on its own.
 
@@ -182,16 +215,15 @@ def check_options(options: Any) -> None:
     """
     for spec in dataclasses.fields(options):
         value = getattr(options, spec.name)
-        if isinstance(value, Path):
-            object.__setattr__(options, spec.name, str(value))
-            continue
-        if isinstance(value, list):  # as good as a tuple
-            object.__setattr__(options, spec.name, tuple(value))
-            continue
-        choices = spec.metadata.get("choices", ())
+        choices, words = spec.metadata.get("choices", ()), spec.metadata.get("words", ())
+        plain = _plain(value, str(spec.type), choices)
+        if plain is not value:
+            object.__setattr__(options, spec.name, plain)
+            value = plain
         if value is not None and choices and value not in choices:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be one of: {', '.join(choices)}.")
-        words = spec.metadata.get("words", ())
+        if isinstance(value, str) and not words and _is_number(str(spec.type)):
+            raise SettingError(f"{flag(spec.name)} is {value!r}; it must be a number.")
         low, high, text = _RANGES.get(spec.name, (-float("inf"), float("inf"), ""))
         if isinstance(value, str) and words and value not in words:
             raise SettingError(f"{flag(spec.name)} is {value!r}; it must be a number {text}, or {', '.join(words)}.")

@@ -264,23 +264,26 @@ def _grouped(texts: list[str], labels: list[str], kept: list[int], seed: int) ->
     return Pairs(tuple(anchors), tuple(positives), (), numbers, numbers, labelled=True)
 
 
-def _split(pairs: Pairs, options: PairDataOptions) -> tuple[Pairs, Pairs, Pairs]:
+def _split(
+    pairs: Pairs, options: PairDataOptions, united: str = "pairs that share a text"
+) -> tuple[Pairs, Pairs, Pairs]:
     if pairs.labelled:
         return _split_groups(pairs, options)
     units = unite(pairs.anchor_ids, pairs.positive_ids)
     everything = np.arange(len(pairs))
-    chosen = set_aside(units, options.test_size, options.seed, "test")
+    chosen = set_aside(units, options.test_size, options.seed, "test", united=united)
     rest = np.setdiff1d(everything, chosen)
     if options.train_size is not None:
         count = as_count(options.train_size, len(rest), "--train-size")
         rest = np.sort(np.random.default_rng([options.seed, 7]).permutation(rest)[:count])
-    held = rest[set_aside(units[rest], options.validation_size, options.seed, "validation")]
+    held = rest[set_aside(units[rest], options.validation_size, options.seed, "validation", united=united)]
     return pairs.take(np.setdiff1d(rest, held)), pairs.take(held), pairs.take(chosen)
 
 
 def _split_groups(pairs: Pairs, options: PairDataOptions) -> tuple[Pairs, Pairs, Pairs]:
     """Whole labels go to one side: what is judged is whether texts of labels never seen find each other."""
-    found = _split(Pairs(pairs.anchors, pairs.positives, (), pairs.anchor_ids, pairs.anchor_ids), options)
+    plain = Pairs(pairs.anchors, pairs.positives, (), pairs.anchor_ids, pairs.anchor_ids)
+    found = _split(plain, options, "texts of one label")
     return tuple(  # type: ignore[return-value]
         Pairs(part.anchors, part.positives, (), part.anchor_ids, part.positive_ids, labelled=True) for part in found
     )
@@ -303,11 +306,15 @@ def set_aside(
         SettingError: fewer than two rows would be on a side.
     """
     count = as_count(size, len(units), f"--{name}-size")
-    chosen = choose(np.zeros(len(units), dtype=np.int64), units, count, seed, name)
+    start = f"{len(units)} different {what} cannot be split by --{name}-size {size:g}"
+    if len(np.unique(units)) < 2:
+        raise SettingError(f"{start}: {united} stay together, and here that is all of them.")
+    most = len(units) - 2
+    chosen = choose(np.zeros(len(units), dtype=np.int64), units, count, seed, name) if count <= most else np.arange(0)
     if len(chosen) < 2 or len(units) - len(chosen) < 2:
         raise SettingError(
-            f"{len(units)} {what} cannot be split by --{name}-size {size:g}: {united} stay together, and two {what} "
-            "must be on either side. Use more rows."
+            f"{start}, which is {count}: {united} stay together, and two {what} must be on either side. Use more rows "
+            "or another size (a share is below 1)."
         )
     return np.asarray(chosen, dtype=np.int64)
 

@@ -83,7 +83,11 @@ def score_rows(record: ContrastRecord) -> list[ScoreRow]:
             ScoreRow(f"{IMAGE_TO_TEXT}, after", record.image_to_text_after),
         ]
     rows = [ScoreRow("before", record.before), ScoreRow("after", record.after)]
-    return rows + [ScoreRow(f"after, {d} dimensions", scores) for d, scores in record.by_dimension.items()]
+    for dimensions, scores in record.by_dimension.items():
+        earlier = record.before_by_dimension.get(dimensions)
+        rows += [] if earlier is None else [ScoreRow(f"before, {dimensions} dimensions", earlier)]
+        rows.append(ScoreRow(f"after, {dimensions} dimensions", scores))
+    return rows
 
 
 def verdict(record: ContrastRecord) -> str:
@@ -109,6 +113,8 @@ def headline(record: ContrastRecord) -> str:
     before, after = record.before.recall_at_10, record.after.recall_at_10
     change = {"good": "rose", "bad": "fell", "mixed": "went"}[verdict(record)]
     what = f"Recall@10 of {TEXT_TO_IMAGE}" if record.text_backbone is not None else "Recall@10"
+    if _percent(before) == _percent(after):
+        return f"{what} stayed at {_percent(after)} %"
     return f"{what} {change} from {_percent(before)} to {_percent(after)} %"
 
 
@@ -134,7 +140,9 @@ def render_clip_card(record: ContrastRecord, name: str, *, own_form: bool) -> st
     )
     towers = [record.backbone] if record.text_backbone is None else [record.backbone, record.text_backbone]
     models = " and ".join(dict.fromkeys(plain(card.name) for card in towers))
-    code = ["import warmstart  # it knows the architecture", ""] if own_form else []
+    code = (
+        ["from warmstart import load_backbone  # makes the architecture known to transformers", ""] if own_form else []
+    )
     code += [
         "from PIL import Image",
         "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer",

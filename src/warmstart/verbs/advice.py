@@ -26,21 +26,32 @@ def advice_for(record: RunRecord) -> tuple[str, ...]:
         "" if record.chosen == "zero_shot" else _weak_classes(record, chosen.test),
         _imbalance(record),
         _stopped(chosen),
-        _still_improving(chosen),
+        _still_improving(chosen, counted="--max-steps" in record.command),
         _intervals(chosen.test),
         _labels(record),
     ]
     return tuple(line for line in found if line)
 
 
-def course_advice(note: str, history: Sequence[ContrastPoint]) -> list[str]:
-    """What the course of a training says: that it was cut short, or that it was still getting better."""
+def course_advice(note: str, history: Sequence[ContrastPoint], *, counted: bool) -> list[str]:
+    """What the course of a training says: that it was cut short, or that it was still getting better.
+
+    Args:
+        note: why training ended before its time; empty if it did not.
+        history: its course.
+        counted: whether its length was given in steps.
+    """
     if note:
         return [f"{note[:1].upper()}{note[1:]}; a larger --time-budget would let it finish."]
     scores = [point.validation_score for point in history if point.validation_score is not None]
     if len(scores) > 2 and scores[-1] > max(scores[:-1]):
-        return ["The validation score was still rising at the end: try more --num-train-epochs."]
+        return [_rising(counted=counted)]
     return []
+
+
+def _rising(*, counted: bool) -> str:
+    longer = "--max-steps" if counted else "--num-train-epochs"
+    return f"The validation score was still rising at the end: try more {longer}."
 
 
 def _beaten(record: RunRecord) -> str:
@@ -99,11 +110,11 @@ def _stopped(run: StrategyRun) -> str:
     return f"{run.note[:1].upper()}{run.note[1:]}; a larger --time-budget would let it finish."
 
 
-def _still_improving(run: StrategyRun) -> str:
+def _still_improving(run: StrategyRun, *, counted: bool) -> str:
     scores = [point.validation_score for point in run.history if point.validation_score is not None]
     if len(scores) < 3 or run.status == "stopped" or scores[-1] <= max(scores[:-1]):
         return ""
-    return "The validation score was still rising at the end: try more --num-train-epochs."
+    return _rising(counted=counted)
 
 
 def _intervals(scores: Scores) -> str:

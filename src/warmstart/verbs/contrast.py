@@ -34,6 +34,7 @@ _HARDER = {
     "contrast simclr": "a stronger --augmentation",
     "contrast clip": "images that are more alike",
 }
+_WIDE = 0.05  # half an interval of recall@10 that is worth a remark
 _CHECKED = 8  # texts that are encoded again in a new process
 _RESERVE_SHARE = 1.5  # of the seconds that ranking the test pairs took before, kept for what follows training
 _RESERVE_LEAST = 20.0  # seconds: saving, and loading again in a new process
@@ -75,12 +76,13 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
     pairs = task.train
     if plan is not None:
         pairs = _mined(with_hard_negatives(pairs, backbone, plan, options.seed), len(pairs), plan.num_negatives)
+    card = _learned_from(task, pairs)
     check_training(backbone, len(pairs), settings, processes.world)
     begin(workspace, processes, clock, options, {"data": task.card.fingerprint, "weights": backbone.card.digest})
     score = Judge(questions(task.test), backbone.preprocessor)
     start = clock.spent()
-    before = score(backbone.encoder)
-    reserve = max(_RESERVE_LEAST, _RESERVE_SHARE * (clock.spent() - start) * (1 + len(dimensions)))
+    before, shorter = score.cut(backbone.encoder, dimensions)
+    reserve = max(_RESERVE_LEAST, _RESERVE_SHARE * (clock.spent() - start))
     show_scores("Before", before)
     with reporter().bar(f"Contrast, {len(pairs):,} pairs") as bar:
         outcome = train_sentences(
@@ -96,13 +98,12 @@ def contrast_sentences(options: ContrastSentencesOptions) -> ContrastResult:
         )
     processes.tell()
     if processes.is_main:
-        after = score(outcome.encoder)
+        after, by_dimension = score.cut(outcome.encoder, dimensions)
         show_scores("After", after)
         record = dataclasses.replace(
-            contrast_record(
-                "contrast sentences", options, task.card, backbone, settings, outcome, before, after, clock
-            ),
-            by_dimension={str(d): score(outcome.encoder, d) for d in dimensions},
+            contrast_record("contrast sentences", options, card, backbone, settings, outcome, before, after, clock),
+            by_dimension=by_dimension,
+            before_by_dimension=shorter,
         )
         _save(workspace, options, backbone, outcome, record, task)
     processes.wait()
@@ -169,6 +170,12 @@ def _mined(found: Pairs, before: int, number: int) -> Pairs:
     return found
 
 
+def _learned_from(task: PairTask, pairs: Pairs) -> PairsCard:
+    """The card of the data, with the pairs that are learned from once hard negatives have been searched for."""
+    left_out = len(task.train) - len(pairs)
+    return dataclasses.replace(task.card, sizes=task.card.sizes | {"train": len(pairs)}, without_negatives=left_out)
+
+
 def contrast_record(
     verb: str,
     options: Any,
@@ -208,23 +215,37 @@ def contrast_record(
         steps=outcome.steps,
         processes=outcome.processes,
         note=outcome.note,
+        kept_step=outcome.kept_step,
         seconds=clock.spent(),
         peak_memory_mb=peak_memory_mb(),
         versions=facts.versions(),
         machine=facts.machine(best_device()),
         command=facts.command_line(verb, options),
-        advice=_advice(before, after, outcome, _HARDER[verb]),
+        advice=_advice(before, after, outcome, _HARDER[verb], counted=options.max_steps is not None),
     )
 
 
-def _advice(before: RankScores, after: RankScores, outcome: ContrastOutcome, harder: str) -> tuple[str, ...]:
+def _advice(
+    before: RankScores, after: RankScores, outcome: ContrastOutcome, harder: str, *, counted: bool
+) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
     found = []
-    if after.reciprocal_rank.value < before.reciprocal_rank.value:
+    if after.reciprocal_rank.high < before.reciprocal_rank.value:
         found.append(
             "The model ranks worse than before: use a lower --learning-rate, or keep the model that you started from."
         )
-    found += course_advice(outcome.note, outcome.history)
+    if before.recall_at_1.value == 1.0:
+        found.append(
+            "Every test query found its answer before training, so these rows cannot show what was learned: look "
+            "whether they repeat, or answers are the same as their queries."
+        )
+    half = (after.recall_at_10.high - after.recall_at_10.low) / 2
+    if half > _WIDE:
+        found.append(
+            f"With {after.queries:,} test queries recall@10 is known to ±{100 * half:.0f} points: a larger --test-size "
+            "says more."
+        )
+    found += course_advice(outcome.note, outcome.history, counted=counted)
     last = next((point for point in reversed(outcome.history) if point.bound is not None), None)
     if last is not None and last.bound is not None and last.ceiling and last.bound > 0.95 * last.ceiling:
         found.append(

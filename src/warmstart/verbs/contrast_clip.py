@@ -192,10 +192,12 @@ def load_pair(options: ContrastClipOptions) -> Pair:
         return _load_whole(options, options.model, locked)
     vision = _load(str(options.vision_model), options, options.vision_pooling)
     if vision.kind != "image":
-        raise ModelError(f"--vision-model is {vision.card.name}, which reads {vision.kind}s.")
+        raise ModelError(
+            f"--vision-model is {vision.card.name}, which reads {vision.kind}s. Name one that reads images."
+        )
     text = text_side(_load(str(options.text_model), options, options.text_pooling))
     if text.kind != "text":
-        raise ModelError(f"--text-model is {text.card.name}, which reads {text.kind}s.")
+        raise ModelError(f"--text-model is {text.card.name}, which reads {text.kind}s. Name one that reads texts.")
     made = [
         new_side(
             backbone,

@@ -199,7 +199,7 @@ def _record(
         command=facts.command_line("contrast two-tower", options),
         text_model=told(readers.text),
         image_model=told(readers.image),
-        advice=_advice(scores, rows, outcome, content),
+        advice=_advice(scores, rows, outcome, content, counted=options.max_steps is not None),
     )
 
 
@@ -220,10 +220,15 @@ def _examples(data: TwoTowerData, found: Ranked) -> tuple[Example, ...]:
 
 
 def _advice(
-    scores: RankingScores, rows: Sequence[RankedRow], outcome: TwoTowerOutcome, content: Content | None
+    scores: RankingScores,
+    rows: Sequence[RankedRow],
+    outcome: TwoTowerOutcome,
+    content: Content | None,
+    *,
+    counted: bool,
 ) -> tuple[str, ...]:
     """What to do next, in plain sentences."""
-    lines = course_advice(outcome.note, outcome.history)
+    lines = course_advice(outcome.note, outcome.history, counted=counted)
     best = max(rows, key=lambda row: row.test.ndcg_10.value, default=None)
     if best is not None and scores.ndcg_10.low <= best.test.ndcg_10.value:
         more = "train to the end" if outcome.note else "try more --num-train-epochs, another --dropout, or more events"

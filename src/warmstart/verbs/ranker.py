@@ -281,7 +281,7 @@ def _advice(record: RankerRecord) -> tuple[str, ...]:
         lines.append(
             "The gain in NDCG@10 is not clearly above zero: the towers alone are simpler, and here about as good."
         )
-    return (*lines, *course_advice(record.note, record.history))
+    return (*lines, *course_advice(record.note, record.history, counted="--max-steps" in record.command))
 
 
 def _found(data: RankerData, k: int) -> str:
