@@ -93,6 +93,7 @@ WRONG = {
     "ragged": ("a.csv", b'text,label\n"x\ny",a\nx,b,c\n', "row 3: 3 cells where the header has 2 (line 4 of the file)"),
     "short": ("a.csv", b"text,label\nx\n", "row 2: 1 cells where the header has 2"),
     "open quote": ("a.csv", b'text,label\nx,a\n"y,b\nz,c\n', "row 3: the quotes around a cell do not pair up (line 3"),
+    "NUL bytes": ("a.csv", b"text,label\nx,a\n\x00\x00,b\n", "NUL byte in line 3"),
     "twice": ("a.csv", b"text,label,text\nx,a,y\n", "the column 'text' is there more than once"),
     "latin": ("a.csv", b"text,label\nx,a\ncaf\xe9,b\n", "byte 0xe9 at offset 18 (line 3) is not UTF-8"),
     "latin behind a mark": ("a.csv", b"\xef\xbb\xbftext\n\xe9", "byte 0xe9 at offset 8 (line 2) is not UTF-8"),

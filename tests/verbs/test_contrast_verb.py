@@ -65,7 +65,11 @@ def test_the_folder_is_whole_and_says_what_happened(result: Path) -> None:
     record = ContrastRecord.from_json((result / "results.json").read_text())
     assert record.verb == "contrast sentences"
     assert record.after.reciprocal_rank.value > record.before.reciprocal_rank.value
-    assert list(record.by_dimension) == ["16", "8"]
+    assert list(record.by_dimension) == list(record.before_by_dimension) == ["16", "8"]
+    assert record.before_by_dimension["8"].queries == record.before.queries
+    assert record.before_by_dimension["8"] != record.by_dimension["8"]
+    judged = {p.step: p.validation_score for p in record.history if p.validation_score is not None}
+    assert judged[record.kept_step] == max(judged.values())
     assert record.files
     assert all(digest(result / name) == found for name, found in record.files.items())
     assert {"model.safetensors", "modules.json", "1_Pooling/config.json", "report.html"} <= set(record.files)
@@ -141,11 +145,14 @@ def test_groups_and_a_learnt_temperature(tmp_path: Path, data: Path, tiny_model:
     assert found.data.columns == {"anchor": "question", "label": "topic"}
 
 
-def test_mined_negatives(tmp_path: Path, data: Path, tiny_model: Path) -> None:
-    changes = {"num_negatives": 1, "range_min": 2, "relative_margin": 0.0, "max_steps": 2}
+def test_mined_negatives(tmp_path: Path, data: Path, tiny_model: Path, result: Path) -> None:
+    changes = {"num_negatives": 1, "range_min": 2, "relative_margin": 0.0, "absolute_margin": 0.02, "max_steps": 2}
     found = warmstart.contrast_sentences(**arguments(data, tiny_model, tmp_path / "out", **changes)).record
     assert found.steps == 2
     assert all(point.bound is None for point in found.history)
+    whole = ContrastRecord.from_json((result / "results.json").read_text()).data.sizes["train"]
+    assert 0 < found.data.without_negatives == whole - found.data.sizes["train"]
+    assert f"trained by contrast on {found.data.sizes['train']} pairs" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_saved_model_that_differs_leaves_no_result(

@@ -42,8 +42,14 @@ def read_delimited(text: str, name: str, *, tabs: bool) -> tuple[pd.DataFrame, N
         The columns (objects: `str` or None) and the row numbers; the header is row 1 and blank lines count.
 
     Raises:
-        DataError: for ragged rows, an open quote, a repeated column name, no header, or no rows.
+        DataError: for NUL bytes, ragged rows, an open quote, a repeated column name, no header, or no rows.
     """
+    nul = text.find("\0")
+    if nul >= 0:
+        line = text.count("\n", 0, nul) + 1
+        raise DataError(
+            f"there is a NUL byte in line {line}: the file is damaged, or no text", remedy="Save it again.", file=name
+        )
     delimiter = "\t" if tabs else sniff_delimiter(text)
     limit = csv.field_size_limit(sys.maxsize)
     try:
