@@ -282,3 +282,16 @@ def run_ok(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run(arguments)
     assert stop.value.code == 0
+
+
+def test_ctrl_c_is_code_130_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(**given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("warmstart.verbs.sample.sample", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run(["sample", "reviews", "--output", str(tmp_path / "r.csv")])
+    assert stop.value.code == 130
+    assert "--resume" in capsys.readouterr().err
