@@ -122,6 +122,4 @@ class ContrastRecord(Record):
     knn_after: Interval | None = None
     views: str = ""  # a picture, as a data URI: images and views of them
     kept_step: int = 0  # of the checkpoint that was kept; 0 where none was
-    before_by_dimension: dict[str, RankScores] = field(
-        default_factory=dict
-    )  # as `by_dimension`, of the model as it was
+    before_by_dimension: dict[str, RankScores] = field(default_factory=dict)  # of the model as it was
