@@ -23,8 +23,8 @@ def test_without_a_budget_all_is_allowed_and_seconds_add_up():
     assert got["linear_probe"].forecast.seconds == pytest.approx(17.0)
     epoch = 600 * 0.04 + 100 * 0.01
     assert got["fine_tune"].forecast.seconds == pytest.approx(17.0 + 4 * epoch)
-    assert got["lora"].forecast.seconds == pytest.approx(17.0 + 6 * epoch)
-    assert got["progressive"].forecast.seconds == pytest.approx(17.0 + 8 * (600 * (0.01 + 0.6 * 0.03) + 1.0))
+    assert got["lora"].forecast.seconds == pytest.approx(17.0 + 6 * (600 * (0.01 + 0.95 * 0.03) + 1.0))
+    assert got["progressive"].forecast.seconds == pytest.approx(17.0 + 8 * (600 * (0.01 + 0.5 * 0.03) + 1.0))
     assert {name: cost.epochs for name, cost in got.items() if cost.epochs} == EPOCHS
 
 
@@ -121,7 +121,9 @@ def test_without_weights_nothing_is_timed():
 
 def test_checkpoints_take_time_where_their_size_is_known():
     plain, known = by_name(evidence()), by_name(evidence(compute=compute()))
-    more = {name: known[name].forecast.seconds - plain[name].forecast.seconds for name in ("fine_tune", "lora")}
-    assert more["fine_tune"] == pytest.approx(4 * (0.2 + 4 * 4 * 22e6 / 300e6))
-    assert more["lora"] == pytest.approx(6 * (0.2 + 4 * (22e6 + 3 * 600_000) / 300e6))
+    names = ("fine_tune", "progressive", "lora")
+    more = {name: known[name].forecast.seconds - plain[name].forecast.seconds for name in names}
+    assert more["fine_tune"] == pytest.approx(4 * (0.1 + 4 * 4 * 22e6 / 400e6))
+    assert more["progressive"] == pytest.approx(8 * (0.1 + 4 * (1 + 3 * 0.5) * 22e6 / 400e6))  # half of it is open
+    assert more["lora"] == pytest.approx(6 * (0.1 + 4 * (22e6 + 3 * 600_000) / 400e6))
     assert known["linear_probe"].forecast.seconds == plain["linear_probe"].forecast.seconds

@@ -41,14 +41,23 @@ def test_the_better_half_goes_on():
     bench = Bench({"a": 1.0, "b": 3.0, "c": 2.0, "d": 0.0})
     found = bench.play("abcd", 120.0)
     assert [(p.strategy, p.rung) for p in found] == [("a", 0), ("b", 0), ("c", 0), ("d", 0), ("b", 1), ("c", 1)]
-    assert [seconds for _, _, seconds in bench.log] == pytest.approx([10.0] * 4 + [20.0] * 2)
-    assert bench.time <= 120.0
+    assert [seconds for _, _, seconds in bench.log] == pytest.approx([15.0] * 4 + [30.0] * 2)
+    assert bench.time == pytest.approx(120.0)  # nothing lies idle
 
 
 def test_seconds_left_over_go_to_the_next_rung():
     bench = Bench({"a": 1.0, "b": 2.0, "c": 3.0}, seconds=1.0)
     bench.play("abc", 90.0)
-    assert bench.log[3][2] == pytest.approx((90.0 - 3.0) / 2 / 2)
+    assert bench.log[3][2] == pytest.approx((90.0 - 3.0) / 2)
+
+
+def test_two_meet_once_and_one_has_all_the_seconds():
+    both = Bench({"a": 1.0, "b": 2.0})
+    both.play("ab", 60.0)
+    assert [seconds for _, _, seconds in both.log] == pytest.approx([30.0, 30.0])
+    alone = Bench({"a": 1.0})
+    alone.play("a", 60.0)
+    assert [seconds for _, _, seconds in alone.log] == pytest.approx([60.0])
 
 
 def test_what_cannot_run_is_out_and_overruns_end_it():

@@ -11,7 +11,7 @@ from warmstart.core import metrics
 from warmstart.core.errors import DataError, SettingError
 from warmstart.train import probe_solver
 from warmstart.train.folds import assign_folds
-from warmstart.train.probe_solver import GRID, solve_probe
+from warmstart.train.probe_solver import GRID, prior_shift, solve_probe
 
 
 def sample(rows=200, width=20, classes=3, seed=0, pull=0.7):
@@ -243,3 +243,22 @@ def test_wrong_input_is_named():
         solve_probe(features[:3], labels[:3], 3)
     with pytest.raises(SettingError, match="groups"):
         solve_probe(features, labels, 3, groups=np.zeros(3))
+
+
+def test_few_rows_a_class_are_judged_without_a_pull_away_from_the_held_out_class():
+    """Features that say nothing: with three rows a class the answer would be any class but the right one."""
+    rng = np.random.default_rng(0)
+    hits = []
+    for seed in range(40):
+        features, labels = rng.normal(size=(12, 6)), np.repeat(np.arange(4), 3)
+        got = solve_probe(features, labels, 4, seed=seed)
+        hits.append((got.cross_validated_logits.argmax(axis=1) == labels).mean())
+    assert 0.18 < np.mean(hits) < 0.32  # chance is 0.25; without the correction about 0.07
+
+
+def test_prior_shift_by_hand():
+    every, learned = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2]), np.array([0, 0, 0, 1, 1, 1, 1])
+    shift = prior_shift(every, learned, 4, np.array([2.0, 1.0, 1.0, 1.0]))
+    assert shift[0] - shift[1] == pytest.approx(np.log(8 / 4) - np.log(6 / 4))
+    assert shift[2] == shift[3] == 0.0  # not learned
+    assert prior_shift(learned, learned, 4) == pytest.approx(np.zeros(4))

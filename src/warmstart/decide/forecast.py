@@ -20,9 +20,9 @@ from warmstart.decide.memory import FLOAT, FULL, Memory, memory_of
 
 SLACK = 0.05  # share of the budget left unplanned: a forecast errs, and a training that is cut short ends badly
 
-BACKWARD = {"fine_tune": 1.0, "progressive": 0.6, "lora": 1.0, "scratch": 1.0}
+BACKWARD = {"fine_tune": 1.0, "progressive": 0.5, "lora": 0.95, "scratch": 1.0}
 """Share of a full backward pass that an average step of the strategy takes. Progressive unfreezing goes back about half
-of the network on average; LoRA goes all the way, and on small models is no faster (peft#622)."""
+of the network on average; LoRA goes all the way, and on small models is hardly faster (peft#622)."""
 
 HALF_AT_LEAST = ("progressive", "lora", "scratch")
 """Strategies that are not worth starting with less than half of the epochs wanted: they begin far from a good answer,
@@ -31,8 +31,8 @@ or would open only some of their groups. Fine-tuning from the probe's head is wo
 HUGE = 1_000_000_000  # parameters: above, LoRA stands for every strategy that would train them all
 SCRATCH = 20_000  # labelled rows: below, random weights are not worth a trial (ULMFiT, arXiv 1801.06146)
 _MEBI = 2.0**20
-_EPOCH_SECONDS = 0.2  # to turn from training to evaluating and back
-_WRITTEN_PER_SECOND = 300e6  # bytes of a checkpoint: the model, and of what learns two moments and the average
+_EPOCH_SECONDS = 0.1  # to turn from training to evaluating and back
+_WRITTEN_PER_SECOND = 400e6  # bytes of a checkpoint: the model, and of what learns two moments and the average
 _BESIDE_WEIGHTS = 3
 
 STARTS_FROM_PROBE = ("fine_tune", "progressive", "lora")  # these solve the probe first, for their head
@@ -165,7 +165,7 @@ def _cost(
 
 def _beside_steps(strategy: str, compute: ComputeEvidence) -> float:
     """Seconds of an epoch that are not spent in steps: a copy to evaluate with, and a checkpoint on disk."""
-    learns = compute.parameters if strategy in FULL else compute.lora_parameters
+    learns = compute.parameters * BACKWARD[strategy] if strategy in FULL else compute.lora_parameters
     written = FLOAT * (compute.parameters + _BESIDE_WEIGHTS * learns)
     return _EPOCH_SECONDS + written / _WRITTEN_PER_SECOND
 

@@ -6,12 +6,13 @@ mean is left to whoever ranks them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from warmstart.core.decision import PilotRun
 
-RUNGS = 3
+RUNGS = 3  # after which four contenders and fewer are decided
 
 Run = Callable[[str, int, float], PilotRun | None]  # strategy, rung, seconds → what came of it; None: too few seconds
 Rank = Callable[[Sequence[PilotRun]], Mapping[str, float]]  # all pilots so far → an expectation by strategy
@@ -36,10 +37,11 @@ def successive_halving(
         run: one pilot; it keeps to its seconds as well as it can.
         rank: after each rung, what every strategy is expected to reach; the better half (rounded up) stays, and a tie
             goes to the first.
-        rungs: how many, at most; the last is not played by one strategy alone, which has nobody left to beat.
+        rungs: how many, at most; fewer where fewer halvings leave one strategy, which has nobody left to beat.
         now: a clock, in seconds.
     """
     start, left, found = now(), list(contenders), []
+    rungs = min(rungs, max(1, math.ceil(math.log2(max(1, len(left))))))  # to come down to one: no seconds lie idle
     for rung in range(rungs):
         remaining = seconds - (now() - start)
         if (rung and len(left) < 2) or not left or remaining <= 0:

@@ -21,7 +21,7 @@ from warmstart.core.statistics import wilson_interval
 from warmstart.decide.logit import Z90, from_logit, logit_of
 from warmstart.train.folds import assign_folds
 from warmstart.train.knn import knn_predict
-from warmstart.train.probe_solver import ProbeSolution, fit_probe
+from warmstart.train.probe_solver import ProbeSolution, fit_probe, prior_shift
 
 MORE = 100  # labels whose worth is asked for
 SHOWN = 20  # suspicious rows that are listed
@@ -100,7 +100,8 @@ def learning_curve(
             some = order[: max(2, round(share * len(order)))]
             sizes[share] += len(some) / len(folds)
             x, y = features[some], labels[some]
-            hits["linear_probe", share] += int((_probe(x, y, classes, c, features[held]) == labels[held]).sum())
+            answers = _probe(x, y, classes, c, features[held], prior_shift(labels, y, classes))
+            hits["linear_probe", share] += int((answers == labels[held]).sum())
             hits["knn", share] += int((knn_predict(x, y, features[held], classes).argmax(axis=1) == labels[held]).sum())
     judged = int((home >= 0).sum())
     least = _LEAST_ROWS * len(np.unique(labels))
@@ -111,11 +112,11 @@ def learning_curve(
     )
 
 
-def _probe(x: Floats, y: Ints, classes: int, c: float, queries: Floats) -> npt.NDArray[np.int64]:
+def _probe(x: Floats, y: Ints, classes: int, c: float, queries: Floats, shift: Floats) -> npt.NDArray[np.int64]:
     if len(np.unique(y)) < 2:
         return np.full(len(queries), y[0], dtype=np.int64)
     weight, bias = fit_probe(x, y, classes, c)
-    return np.asarray((queries @ weight.T + bias).argmax(axis=1), dtype=np.int64)
+    return np.asarray((queries @ weight.T + bias + shift).argmax(axis=1), dtype=np.int64)
 
 
 def in_turn(labels: Ints, rng: np.random.Generator) -> npt.NDArray[np.int64]:

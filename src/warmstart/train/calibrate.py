@@ -14,8 +14,7 @@ from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.text_inputs import Inputs
 from warmstart.train.cpu import quick_steps
 
-_WARM = 2  # steps that do not count: the allocator, the optimizer's moments and the kernels are made in them
-_STEPS = 6  # steps that count, each on a batch of another length: a new length costs time in training, too
+_BATCHES = 4  # of other lengths; each twice, and the first time does not count: kernels are made for a new length
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class StepCost:
 def cost_of_a_row(
     model: Classifier, inputs: Inputs, batch: int, *, bf16: bool, device: torch.device, seed: int
 ) -> StepCost:
-    """Forward, backward and AdamW on batches of like length, as training makes them; the first steps do not count.
+    """Forward, backward and AdamW on batches of like length, as training makes them; each twice, the second counts.
 
     Args:
         model: the classifier; a copy is trained.
@@ -55,15 +54,15 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
     clone.to(device).train().requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
     order = np.argsort(inputs.lengths, kind="stable")
-    places = np.linspace(0, len(order), 2 * _STEPS + 1)[1::2]  # the middles of equal shares, short to long
-    batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places]
+    places = np.linspace(0, len(order), 2 * _BATCHES + 1)[1::2]  # the middles of equal shares
+    batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places[::-1]]  # long to short
     seconds, kept = 0.0, 0.0
-    for step, rows in enumerate([*batches[: -_WARM - 1 : -1], *batches]):
-        start = time.perf_counter()
+    for step in range(2 * _BATCHES):
+        start, rows = time.perf_counter(), batches[step // 2]
         values = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
         saved = _Saved(clone.parameters())
         watch = torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor)
-        if step == 0:  # the longest batch, and its time does not count
+        if step == 0:  # the longest batch
             watch.__enter__()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             loss = clone(**values).logits.float().logsumexp(-1).mean()
@@ -73,9 +72,9 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if step >= _WARM:
+        if step % 2:
             seconds += (time.perf_counter() - start) / len(rows)
-    return StepCost(seconds / _STEPS, kept)
+    return StepCost(seconds / _BATCHES, kept)
 
 
 class _Saved:

@@ -49,7 +49,8 @@ class ProbeSolution:
             norm, on standardised features.
         temperature: what calibrates the fit at this C, found on the held-out rows.
         cross_validated_logits: (rows, classes) float32, divided by the temperature; each row's come from a fit that did
-            not see the row. A row whose class has no other row gets the log-shares of the other rows' classes.
+            not see the row, its intercepts those of all rows' shares of the classes. A row whose class has no other row
+            gets the log-shares of the other rows' classes.
         path: (C, score) for every C tried, ascending; higher is better (log-loss is negated).
     """
 
@@ -252,11 +253,33 @@ class _Fold:
         train = home != fold
         self.raw = raw[self.held]
         self.problem = _Problem(raw[train], labels[train], classes, weights)
+        self.shift = prior_shift(labels, labels[train], classes, weights)
 
     def logits(self, c: float) -> Doubles:
-        """Logits (held, classes) of the held-out rows."""
+        """Logits (held, classes) of the held-out rows, as if all rows' shares of the classes had been learned."""
         weight, bias = self.problem.solve(c, _PATH_TOLERANCE)
-        return self.raw @ weight.T + bias
+        return self.raw @ weight.T + bias + self.shift
+
+
+def prior_shift(every: Ints, learned: Ints, classes: int, class_weights: Floats | None = None) -> Doubles:
+    """What to add to logits learned from some rows, so that the classes are as common as among all rows, (classes,).
+
+    A held-out row is missing from its class in the rows that are learned from: with four rows a class, every answer is
+    drawn away from the right one, and cross-validation ends far below chance. The intercept takes up the shares of the
+    classes, so the difference of their logarithms undoes it (King and Zeng 2001, prior correction).
+
+    Args:
+        every: labels of all rows.
+        learned: labels of those that were learned from.
+        classes: how many there are; those that were not learned from stay as they are.
+        class_weights: (classes,) of the rows' losses; ones by default.
+    """
+    weights = np.ones(classes) if class_weights is None else class_weights
+    all_rows, rows = (weights * np.bincount(side, minlength=classes) for side in (every, learned))
+    there = rows > 0
+    found = np.zeros(classes)
+    found[there] = np.log(all_rows[there] / all_rows[there].sum()) - np.log(rows[there] / rows.sum())
+    return found
 
 
 def _principal(standard: Doubles) -> tuple[Doubles, Doubles]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from warmstart.core.clock import Clock
 from warmstart.core.decision import PilotRun
-from warmstart.core.errors import StrategyNotPossibleError
+from warmstart.core.errors import DataError, StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions
 from warmstart.core.progress import reporter
 from warmstart.decide.choice import Question, choose, contenders
@@ -28,7 +28,7 @@ from warmstart.verbs.planning import Measured
 from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
 
-_ARRANGEMENTS = ((3, RUNGS), (2, RUNGS), (2, 2), (2, 1), (1, 1))  # contenders and rungs: the first whose pilots fit
+_ARRANGEMENTS = ((3, 2), (2, 1), (1, 1))  # contenders and rungs: the first whose pilots fit
 _JUDGED = 1000  # rows of a fold that are judged, at most
 _INNER = 0.1  # share of a pilot's rows that its checkpoint is chosen by
 _LEAST_ROWS, _LEAST_A_CLASS = 24, 2  # that a pilot learns from, below which it says nothing
@@ -213,7 +213,7 @@ class _PilotBench:
             )
             try:
                 outcome = STRATEGY[name](context)
-            except StrategyNotPossibleError:
+            except (StrategyNotPossibleError, DataError):  # so few rows, classes or groups that it cannot be trained
                 return None
         return logits_of(outcome.model, situation.labelled.take(held), frozen=False)
 
