@@ -65,6 +65,12 @@ def test_repeated_inputs_stay_together(reviews):
     assert len(set.union(*keys)) == sum(map(len, keys))
     [finding] = task.card.findings
     assert (finding.check, finding.severity, finding.count) == ("repeated_inputs", "warn", 80)
+    together = task.together
+    assert together is not None
+    texts = [text.lower().rstrip("!") for text in task.labelled["text"]]
+    assert len(np.unique(together)) == len(set(texts)) < len(texts)
+    assert all((together[i] == together[j]) == (texts[i] == texts[j]) for i in range(40) for j in range(40))
+    assert load(reviews(each=40)).together is None
 
 
 def test_groups_stay_together(write):

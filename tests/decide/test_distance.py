@@ -78,6 +78,17 @@ def test_a_scale_has_its_own_rows_near_and_scrambled_rows_far():
     assert same.far_is == "shifted"
 
 
+def test_all_three_distances_are_between_as_many_rows():
+    seen = []
+
+    def rows(one, other, seed):
+        seen.append((len(one), len(other)))
+        return 1.0
+
+    scaled("rows", rows, draws(rows=9, seed=3), draws(rows=120), draws(3.0, rows=60, seed=2), "shifted")
+    assert seen == [(9, 9)] * 3
+
+
 def test_colours_by_hand():
     black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
     grey = np.full((2, 2, 3), 51, np.uint8)  # a fifth of the way

@@ -12,7 +12,15 @@ from warmstart.core.decision import PilotRun
 from warmstart.core.records import Interval
 from warmstart.core.statistics import wilson_interval
 from warmstart.decide import experience
-from warmstart.decide.expected import expected_scores, gain_over_probe, pilot_gain, probe_level, regressors
+from warmstart.decide.expected import (
+    CUT_SHORT,
+    Epochs,
+    expected_scores,
+    gain_over_probe,
+    pilot_gain,
+    probe_level,
+    regressors,
+)
 from warmstart.decide.logit import from_logit, logit_of, to_logit
 from warmstart.decide.response import PRIORS, REGRESSORS, Observation, Prior, Response, posterior, scatter
 
@@ -107,7 +115,10 @@ def test_regressors_describe_the_situation():
     found = regressors(evidence(per_class=64, classes=12), "image")
     assert found == (1.0, 2.0, 1.0, 1.0, 0.0, 0.0)
     above = regressors(evidence(tfidf=around(0.88)), "text")
-    assert above[4] == pytest.approx(to_logit(0.88) - to_logit(0.83))
+    error = math.hypot(logit_of(around(0.88))[1], logit_of(around(0.83))[1])
+    assert above[4] == pytest.approx(to_logit(0.88) - to_logit(0.83) - error)
+    chance = evidence(per_class=3, tfidf=wilson_interval(10, 12), probe=wilson_interval(8, 12))
+    assert regressors(chance, "text")[4] < 0.2 < to_logit(10 / 12) - to_logit(8 / 12)
 
 
 def test_a_well_measured_probe_speaks_for_itself_and_few_rows_do_not():
@@ -165,6 +176,32 @@ def test_pilots_move_the_forecast_towards_what_they_saw():
     assert after < doubt
     other = dataclasses.replace(pilot(360, 300), strategy="lora")
     assert gain_over_probe("fine_tune", given, "text", Response(), [other]) == (before, doubt)
+
+
+def test_a_pilot_cannot_lessen_the_luck_of_the_run_that_counts():
+    given, response = evidence(per_class=8), Response()
+    sure = [pilot(36_000, 32_000, judged=40_000)]
+    _, deviation = gain_over_probe("fine_tune", given, "text", response, sure)
+    luck = response.scatter_of_a_run("fine_tune", 8.0)
+    assert luck == pytest.approx(PRIORS["fine_tune"].within * math.sqrt(scatter(8.0)))
+    assert luck < deviation < gain_over_probe("fine_tune", given, "text", response)[1]
+
+
+def test_a_short_pilot_promises_more_than_it_saw_and_says_less():
+    given, seen = evidence(), [pilot(330, 330)]
+    whole = gain_over_probe("fine_tune", given, "text", Response(), seen, Epochs(2.0, 2.0))
+    half = gain_over_probe("fine_tune", given, "text", Response(), seen, Epochs(4.0, 4.0))  # of which it had two
+    assert half[0] > whole[0]
+    assert half[1] > whole[1]
+    assert gain_over_probe("fine_tune", given, "text", Response(), seen) == whole
+
+
+def test_a_training_without_all_its_epochs():
+    whole = gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(4.0, 4.0))
+    cut = gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(1.0, 4.0))
+    assert cut[0] == pytest.approx(whole[0] - 0.75 * CUT_SHORT[0])
+    assert cut[1] == pytest.approx(math.hypot(whole[1], 0.75 * CUT_SHORT[1]))
+    assert gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(0.0, 4.0)) == whole  # not allowed anyway
 
 
 def test_a_pilot_on_few_rows_is_carried_to_all_of_them():

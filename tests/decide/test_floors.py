@@ -76,6 +76,13 @@ def test_tfidf_without_words_or_with_one_row_classes():
         tfidf_floor(emoji[:11], labels, 2, seed=0)
 
 
+def test_tfidf_where_no_word_stands_in_two_rows():
+    """Sequences, or a language that is written without spaces: from 200 rows on, rare words are pruned."""
+    labels = np.arange(300) % 3
+    found = tfidf_floor([f"seq{i:04d}" for i in range(300)], labels, 3, seed=0)
+    assert found.cross_validated.value <= 0.4  # nothing can be learned
+
+
 def test_tfidf_groups_and_large_sets(monkeypatch):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 4)

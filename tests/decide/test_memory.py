@@ -1,5 +1,7 @@
 """The memory arithmetic, by hand."""
 
+import dataclasses
+
 import pytest
 from situations import compute
 
@@ -11,7 +13,7 @@ def test_everything_that_learns_costs_five_numbers_a_parameter():
     found = memory_of("fine_tune", given)
     assert dict(found.parts)["gradients"] == 4000
     assert found.total == 7 + 5 * 4000 + 4 * 50
-    assert memory_of("fine_tune", given, average=False).total == 7 + 4 * 4000 + 4 * 50
+    assert memory_of("fine_tune", dataclasses.replace(given, averaged=False)).total == 7 + 4 * 4000 + 4 * 50
     assert memory_of("progressive", given).total == memory_of("scratch", given).total == found.total
 
 

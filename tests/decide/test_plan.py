@@ -8,6 +8,7 @@ from situations import EPOCHS, around, compute, costs, evidence
 
 from warmstart.core.decision import DomainEvidence, DomainMeasure, LabelEvidence
 from warmstart.core.errors import DataError
+from warmstart.core.record import Interval
 from warmstart.core.records import Plan
 from warmstart.decide.choice import NONE, Question, cheapest_first, choose, contenders, turns, with_labels
 from warmstart.decide.plan import make_plan
@@ -158,6 +159,16 @@ def test_what_would_change_it_is_where_the_choice_really_turns():
     assert "Below 20,000 labelled rows never from scratch." in many
 
 
+def test_a_turn_is_looked_for_from_outside_of_the_bounds():
+    few = question(evidence(per_class=1), fixed(fine_tune=-0.5, progressive=-1.0, lora=-1.0))
+    assert turns(few, "lora") != (None, None)  # above one label a class, though two are the fewest looked at
+    many = question(evidence(per_class=9000))
+    below, above = turns(many, choose(many).strategy)
+    assert above is None
+    assert below is not None
+    assert below.labels_a_class < 4096
+
+
 def test_more_time_and_more_memory_are_named_with_what_they_would_buy():
     short = plan(evidence(per_class=200, budget_seconds=40.0)).would_change
     assert any(line.startswith("A larger --time-budget, or none: fine_tune, expected at 8") for line in short)
@@ -200,12 +211,32 @@ def test_no_budget_at_all():
     nothing = plan(evidence(budget_seconds=5.0))
     assert (nothing.strategy, nothing.runner_up) == ("linear_probe", "")
     assert any("No strategy fits the budget" in reason for reason in nothing.reasons)
+    neither = plan(evidence(budget_seconds=5.0, compute=compute(device_bytes=1_000_000)))
+    assert neither.strategy == NONE  # memory forbids it, too
+    assert any("linear_probe is ruled out: linear_probe needs" in reason for reason in neither.reasons)
+
+
+def test_a_guess_is_not_called_measured():
+    unknown = Interval(math.nan, 0.0, 1.0)
+    got = plan(evidence(zero_shot=unknown, probe=unknown, knn=unknown), strategies=("zero_shot",))
+    assert got.strategy == "zero_shot"
+    assert got.reasons[0].startswith("zero_shot is expected to reach ")
+    assert "nothing was measured" in got.reasons[0]
+    assert "nan" not in " ".join(got.reasons)
+
+
+def test_fewer_epochs_are_expected_to_give_less_and_are_less_sure():
+    whole = plan(evidence(per_class=200)).forecast_of("fine_tune").score
+    cut = plan(evidence(per_class=200, budget_seconds=150.0)).forecast_of("fine_tune").score
+    assert cut.value < whole.value
+    assert cut.high - cut.low > whole.high - whole.low
 
 
 def test_the_user_wins_and_is_warned():
     got = plan(evidence(budget_seconds=90.0), overrides={"num_train_epochs": 5, "learning_rate": 1e-4, "r": None})
     assert got.settings == {"num_train_epochs": 5, "learning_rate": 1e-4}
     assert any("5 epochs were asked for, and 2 fit the budget" in reason for reason in got.reasons)
+    assert plan(evidence(per_class=12), overrides={"num_train_epochs": 5}).settings == {}  # a probe has no epochs
 
 
 def test_only_what_is_offered_is_taken():

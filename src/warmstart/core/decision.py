@@ -85,6 +85,7 @@ class ComputeEvidence(Record):
     resident_bytes: int  # that the process holds before any training, the model included
     device_bytes: int | None  # that there are; None where no limit is known
     measured: bool  # by real steps; False: by arithmetic on the configuration
+    averaged: bool = True  # whether a moving average of what learns is kept
 
 
 @dataclass(frozen=True)

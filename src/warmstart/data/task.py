@@ -55,6 +55,13 @@ class Task:
     groups: NDArray[np.int64] | None
     units: NDArray[np.int64]
 
+    @property
+    def together(self) -> NDArray[np.int64] | None:
+        """The unit of each labelled row, for cross-validation to hold out whole; None where no row shares its own."""
+        different = len(np.unique(self.units))
+        alone = different == len(self.units) or (different < 2 and self.groups is None)
+        return None if alone else self.units
+
     def split(self, validation_size: float, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
         """Split the labelled rows into those to fit and those to choose settings by.
 

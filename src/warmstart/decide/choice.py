@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from warmstart.core.decision import Evidence, PilotRun
 from warmstart.core.record import Interval
 from warmstart.core.records import Modality
-from warmstart.decide.expected import Expected, expected_scores
+from warmstart.decide.expected import Expected, Epochs, expected_scores
 from warmstart.decide.forecast import BACKWARD, SCRATCH, StrategyCost
 from warmstart.decide.label_evidence import slope_of
 from warmstart.decide.logit import Z95, from_logit, interval90, logit_of, to_logit
@@ -23,7 +23,7 @@ from warmstart.decide.response import Response
 TIE = 0.0025  # accuracy: whoever is expected to lose no more than this to the best is as good
 NONE = "none"  # the strategy of a plan when nothing fits
 _FROZEN = ("zero_shot", "linear_probe")  # cheapest first; what trains comes after, by its seconds
-_MOST_LABELS = 4096  # labels a class up to which a change of mind is looked for
+_FEWEST_LABELS, _MOST_LABELS = 2.0, 4096.0  # labels a class between which a change of mind is looked for
 _STEP = 2.0**0.25
 
 
@@ -69,6 +69,11 @@ class Question:
         """Strategies that are not ruled out, cheapest first."""
         return cheapest_first([cost for cost in self.costs if cost.forecast.allowed])
 
+    @property
+    def lengths(self) -> dict[str, Epochs]:
+        """Epochs of every strategy that trains."""
+        return {cost.forecast.strategy: Epochs(cost.epochs, cost.epochs_wanted) for cost in self.costs}
+
 
 def cheapest_first(costs: Iterable[StrategyCost]) -> tuple[str, ...]:
     """Names by cost: without training first, then by seconds; without known seconds in the order given."""
@@ -90,7 +95,9 @@ def choose(question: Question, allowed: Sequence[str] | None = None) -> Choice:
     """
     names = question.allowed if allowed is None else tuple(allowed)
     every = [cost.forecast.strategy for cost in question.costs]
-    expected = expected_scores(question.evidence, question.modality, every, question.response, question.pilots)
+    expected = expected_scores(
+        question.evidence, question.modality, every, question.response, question.pilots, question.lengths
+    )
     if question.evidence.labelled == 0:
         names = tuple(name for name in names if name == "zero_shot")
     if not names:
@@ -122,12 +129,13 @@ def turns(question: Question, chosen: str) -> tuple[Turn | None, Turn | None]:
 def _search(question: Question, chosen: str, step: float) -> Turn | None:
     here = question.evidence.per_class_median
     labels = here * step
-    while 2.0 <= labels <= _MOST_LABELS and here > 0:
-        other = with_labels(question, labels)
-        allowed = [name for name in question.allowed if name != "scratch" or other.evidence.labelled >= SCRATCH]
-        found = choose(other, allowed).strategy
-        if found != chosen:
-            return Turn(labels, found)
+    while here > 0 and (labels <= _MOST_LABELS if step > 1.0 else labels >= _FEWEST_LABELS):
+        if _FEWEST_LABELS <= labels <= _MOST_LABELS:
+            other = with_labels(question, labels)
+            allowed = [name for name in question.allowed if name != "scratch" or other.evidence.labelled >= SCRATCH]
+            found = choose(other, allowed).strategy
+            if found != chosen:
+                return Turn(labels, found)
         labels *= step
     return None
 

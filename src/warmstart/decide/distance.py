@@ -162,11 +162,13 @@ def scaled(
     order = np.random.default_rng(seed).permutation(len(reference))
     half = len(order) // 2
     first, second = reference[order[:half]], reference[order[half:]]
+    count = min(half, len(user), len(scrambled))
+    first, second, user, scrambled = (_cut(rows, count, seed) for rows in (first, second, user, scrambled))
     return DomainMeasure(
         name=name,
-        value=measure(_cut(user, half, seed), first, seed),
+        value=measure(user, first, seed),
         near=measure(second, first, seed),
-        far=measure(_cut(scrambled, half, seed), first, seed),
+        far=measure(scrambled, first, seed),
         near_is="one half of the reference rows against the other",
         far_is=far_is,
     )

@@ -7,7 +7,7 @@ the doubt between them, which is what a choice depends on.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from warmstart.core.decision import CurvePoint, Evidence, PilotRun
@@ -18,7 +18,8 @@ from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit
 from warmstart.decide.response import PRIORS, Response
 
 FOLD = 0.8  # share of the labelled rows that a cross-validated score was learned from
-PILOT_DOUBT = 0.12  # logits by which a short training misleads about a whole one
+PILOT_DOUBT = 0.12  # logits by which a training on part of the rows misleads about one on all
+CUT_SHORT = (0.15, 0.15)  # logits that a training misses without its epochs, in proportion, and the deviation
 _UNKNOWN = 1.2  # deviation of a probe's logit where nothing was measured
 _FROM_WORDS = (0.3, 0.5)  # logits of a probe above TF-IDF, and the deviation
 _UNTRAINED = (-1.0, 1.0)  # logits of zero-shot above a probe of 16 labels a class, and the deviation
@@ -58,6 +59,7 @@ def expected_scores(
     strategies: Iterable[str],
     response: Response,
     pilots: Sequence[PilotRun] = (),
+    lengths: Mapping[str, Epochs] | None = None,
 ) -> dict[str, Expected]:
     """What each strategy is expected to reach on rows like the labelled ones.
 
@@ -67,6 +69,7 @@ def expected_scores(
         strategies: which ones.
         response: what each adds to the probe.
         pilots: short trainings, if there were any.
+        lengths: of the trainings; whole ones where nothing is said.
     """
     level, doubt = probe_level(evidence)
     added, own = response.predict("linear_probe", regressors(evidence, modality), evidence.per_class_median)
@@ -78,7 +81,8 @@ def expected_scores(
         elif name == "linear_probe":
             found[name] = Expected(name, level, doubt, 0.0)
         elif name in PRIORS:
-            gain, apart = gain_over_probe(name, evidence, modality, response, pilots)
+            length = None if lengths is None else lengths.get(name)
+            gain, apart = gain_over_probe(name, evidence, modality, response, pilots, length)
             found[name] = Expected(name, level + gain, math.hypot(doubt, apart), apart)
     return found
 
@@ -133,8 +137,8 @@ def regressors(evidence: Evidence, modality: Modality) -> tuple[float, ...]:
 
 def _regressors(evidence: Evidence, modality: Modality, labels_a_class: float) -> tuple[float, ...]:
     probe = evidence.probe.value
-    floors = [i.value for i in (evidence.tfidf, evidence.knn) if i is not None and not math.isnan(i.value)]
-    above = max((to_logit(value) - to_logit(probe) for value in floors), default=0.0) if probe == probe else 0.0
+    floors = [i for i in (evidence.tfidf, evidence.knn) if i is not None and not math.isnan(i.value)]
+    above = max((_surely_above(floor, evidence.probe) for floor in floors), default=0.0) if probe == probe else 0.0
     position = math.nan if evidence.domain is None else evidence.domain.position
     return (
         1.0,
@@ -146,26 +150,57 @@ def _regressors(evidence: Evidence, modality: Modality, labels_a_class: float) -
     )
 
 
+def _surely_above(floor: Interval, probe: Interval) -> float:
+    """Logits by which a floor is above the probe, less the deviation of the difference: with few rows, often 0."""
+    return to_logit(floor.value) - to_logit(probe.value) - math.hypot(logit_of(floor)[1], logit_of(probe)[1])
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """How many epochs of a training are planned, and how many it would take unhurried."""
+
+    planned: float
+    wanted: float
+
+    def missing(self, epochs: float | None = None) -> float:
+        """Share of the wanted epochs that so many, or those planned, fall short by; 0 where none are planned."""
+        some = self.planned if epochs is None else epochs
+        return max(0.0, 1.0 - some / self.wanted) if some > 0 and self.wanted > 0 else 0.0
+
+
 def gain_over_probe(
-    strategy: str, evidence: Evidence, modality: Modality, response: Response, pilots: Sequence[PilotRun] = ()
+    strategy: str,
+    evidence: Evidence,
+    modality: Modality,
+    response: Response,
+    pilots: Sequence[PilotRun] = (),
+    length: Epochs | None = None,
 ) -> tuple[float, float]:
     """Logits that a trained strategy is expected to add to the probe, and the deviation.
 
-    A pilot's gain is carried from the labels that it had to all of them by the regression, and weighed against what
-    the regression alone expects.
+    A pilot's gain is carried from the labels and epochs that it had to all of them, and weighed against what the
+    regression alone expects. Neither lessens the luck of the one run that counts.
     """
     here = evidence.per_class_median
     mean, deviation = response.predict(strategy, _regressors(evidence, modality, here), here)
+    luck = response.scatter_of_a_run(strategy, here)
+    missing = 0.0 if length is None else length.missing()
     own = [pilot for pilot in pilots if pilot.strategy == strategy and pilot.judged]
-    if not own:
-        return mean, deviation
-    rows = sum(pilot.rows * pilot.judged for pilot in own) / sum(pilot.judged for pilot in own)
-    there = here * rows / max(1, evidence.labelled)
-    before, _ = response.predict(strategy, _regressors(evidence, modality, there), there)
-    seen, error = pilot_gain(own)
-    weights = 1.0 / deviation**2, 1.0 / (error**2 + PILOT_DOUBT**2)
-    carried = seen + mean - before
-    return (weights[0] * mean + weights[1] * carried) / sum(weights), sum(weights) ** -0.5
+    if own:
+        judged = sum(pilot.judged for pilot in own)
+        there = here * sum(pilot.rows * pilot.judged for pilot in own) / judged / max(1, evidence.labelled)
+        short = sum(pilot.judged * (0.0 if length is None else length.missing(pilot.epochs)) for pilot in own) / judged
+        before, _ = response.predict(strategy, _regressors(evidence, modality, there), there)
+        seen, error = pilot_gain(own)
+        carried = seen + mean - before + CUT_SHORT[0] * short
+        runs = response.scatter_of_a_run(strategy, there) ** 2 / len(own)
+        weights = (
+            1.0 / max(1e-9, deviation**2 - luck**2),
+            1.0 / (error**2 + PILOT_DOUBT**2 + (CUT_SHORT[1] * short) ** 2 + runs),
+        )
+        mean = (weights[0] * mean + weights[1] * carried) / sum(weights)
+        deviation = math.sqrt(1.0 / sum(weights) + luck**2)
+    return mean - CUT_SHORT[0] * missing, math.hypot(deviation, CUT_SHORT[1] * missing)
 
 
 def pilot_gain(pilots: Sequence[PilotRun]) -> tuple[float, float]:

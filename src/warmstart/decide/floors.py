@@ -158,7 +158,10 @@ def _tfidf_predictions(
     )
     if len(np.unique(labels)) < 2 or not any(text.strip() for text in train):
         return result
-    known = vectorizer.fit_transform(train)
+    try:
+        known = vectorizer.fit_transform(train)
+    except ValueError:  # no word stands in two rows
+        known = vectorizer.set_params(min_df=1).fit_transform(train)
     asked = vectorizer.transform(queries)
     for row, c in enumerate(grid):
         with warnings.catch_warnings():

@@ -138,7 +138,7 @@ def _cost(
     strategy: str, evidence: Evidence, rows: Rows, wanted: float, left: float | None, features_ready: bool
 ) -> StrategyCost:
     if strategy == "zero_shot" and evidence.zero_shot is None:
-        reason = "zero_shot needs a model that embeds label names and inputs in one space, and this one does not"
+        reason = "zero_shot needs label names in words and a model that embeds them beside the inputs; one is missing"
         return StrategyCost(Forecast(strategy, 0.0, False, reason), 0.0, 0.0)
     if strategy != "zero_shot" and rows.fit == 0:
         return StrategyCost(Forecast(strategy, 0.0, False, f"{strategy} needs labelled rows"), 0.0, wanted)

@@ -34,7 +34,7 @@ class Memory:
         return f"{terms} = {show_bytes(self.total)}"
 
 
-def memory_of(strategy: str, compute: ComputeEvidence, average: bool = True) -> Memory:
+def memory_of(strategy: str, compute: ComputeEvidence) -> Memory:
     """What a strategy holds at its peak.
 
     A trained strategy works on a copy of the model, which stays there; on an accelerator the original is not on the
@@ -43,7 +43,6 @@ def memory_of(strategy: str, compute: ComputeEvidence, average: bool = True) -> 
     Args:
         strategy: its name.
         compute: sizes.
-        average: whether a moving average of the weights is kept.
     """
     weights = float(compute.parameters * FLOAT)
     parts: list[tuple[str, float]] = [("what is held already", float(compute.resident_bytes)), ("weights", weights)]
@@ -57,7 +56,7 @@ def memory_of(strategy: str, compute: ComputeEvidence, average: bool = True) -> 
         parts += [
             ("gradients", float(learns * FLOAT)),
             ("AdamW's moments", float(_MOMENTS * learns * FLOAT)),
-            ("their average", float(_AVERAGE * learns * FLOAT) if average else 0.0),
+            ("their average", float(_AVERAGE * learns * FLOAT) if compute.averaged else 0.0),
             (f"activations of {compute.batch} rows", compute.batch * compute.activation_bytes),
         ]
     else:
@@ -79,6 +78,11 @@ def activation_bytes(layers: int, hidden: int, heads: int, tokens: int, value_by
         value_bytes: of one number.
     """
     return layers * tokens * hidden * (34 + 5 * heads * tokens / hidden) * value_bytes / 2
+
+
+def layer_inputs(layers: int, hidden: int, tokens: int) -> float:
+    """Bytes that gradient checkpointing keeps of one row: what goes into each layer, from which the rest is redone."""
+    return float(FLOAT * layers * tokens * hidden)
 
 
 def forward_bytes(hidden: int, tokens: int, inner: int, heads: int) -> float:

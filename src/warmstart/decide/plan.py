@@ -13,7 +13,7 @@ from warmstart.decide.choice import NONE, Choice, Question, choose
 from warmstart.decide.experience import learned_response
 from warmstart.decide.forecast import BACKWARD, StrategyCost
 from warmstart.decide.response import Response
-from warmstart.decide.words import reasons, would_change
+from warmstart.decide.words import reasons, short_of, would_change
 
 
 def make_plan(
@@ -36,7 +36,7 @@ def make_plan(
         response: what strategies add to the probe; what was learned when this version was made, by default.
 
     Returns:
-        The plan. Its settings hold `num_train_epochs` when the strategy trains, and the overrides. Its strategy is
+        The plan. Its settings hold `num_train_epochs` and the overrides when the strategy trains. Its strategy is
         "none" when the machine allows none.
 
     Raises:
@@ -49,13 +49,13 @@ def make_plan(
             remedy="Label some rows, or choose a sentence encoder or CLIP-like model and enough time.",
         )
     choice = choose(question)
-    if choice.strategy == NONE and _time_alone(costs):  # not even the features fit into the budget
+    if choice.strategy == NONE and _time_alone(question):  # not even the features fit into the budget
         choice = dataclasses.replace(choice, strategy="linear_probe", best="linear_probe")
     fixed = {name: value for name, value in ({} if overrides is None else overrides).items() if value is not None}
     return Plan(
         strategy=choice.strategy,
         runner_up=choice.runner_up,
-        settings={**_settings(choice, costs), **fixed},
+        settings={**_settings(choice, costs), **fixed} if choice.strategy in BACKWARD else {},
         reasons=reasons(question, choice, fixed),
         would_change=would_change(question, choice),
         forecasts=tuple(
@@ -66,9 +66,9 @@ def make_plan(
     )
 
 
-def _time_alone(costs: Sequence[StrategyCost]) -> bool:
+def _time_alone(question: Question) -> bool:
     """Whether the probe is ruled out by time and by nothing else."""
-    return any(cost.forecast.strategy == "linear_probe" and cost.short_of_time for cost in costs)
+    return any(cost.forecast.strategy == "linear_probe" and short_of(cost, question, "time") for cost in question.costs)
 
 
 def _settings(choice: Choice, costs: Sequence[StrategyCost]) -> dict[str, Any]:

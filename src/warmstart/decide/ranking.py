@@ -31,7 +31,7 @@ def rank_models(plans: Sequence[Plan]) -> tuple[RankedModel, ...]:
 
 def _ranked(plan: Plan) -> RankedModel:
     forecast = plan.forecast_of(plan.strategy)
-    known = forecast is not None and plan.strategy != NONE
+    known = forecast is not None and forecast.allowed and plan.strategy != NONE
     return RankedModel(
         model=plan.model,
         parameters=plan.evidence.parameters,

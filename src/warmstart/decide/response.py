@@ -97,13 +97,21 @@ class Response:
             regressors: as REGRESSORS.
             labels_a_class: decides how much a single run scatters.
         """
-        if strategy not in self._fits:
-            self._fits[strategy] = self._fit(strategy)
-        fit, prior = self._fits[strategy], self.priors[strategy]
+        fit, prior = self._fitted(strategy), self.priors[strategy]
         x = np.asarray(regressors, dtype=np.float64)
         own = prior.between**2 + prior.within**2 * scatter(labels_a_class)
         variance = float(x @ fit.covariance @ x) + own
         return float(x @ fit.mean), math.sqrt(fit.inflation * variance)
+
+    def scatter_of_a_run(self, strategy: str, labels_a_class: float) -> float:
+        """The part of `predict`'s deviation that is one run's own luck, which nothing known beforehand can lessen."""
+        inflation = self._fitted(strategy).inflation
+        return math.sqrt(inflation * scatter(labels_a_class)) * self.priors[strategy].within
+
+    def _fitted(self, strategy: str) -> _Fit:
+        if strategy not in self._fits:
+            self._fits[strategy] = self._fit(strategy)
+        return self._fits[strategy]
 
     def _fit(self, strategy: str) -> _Fit:
         prior = self.priors[strategy]

@@ -44,7 +44,13 @@ def _main(question: Question, choice: Choice) -> str:
     if choice.strategy not in question.allowed:
         return f"No strategy fits the budget; {choice.strategy} is the cheapest that learns from labels."
     if choice.strategy == "zero_shot":
-        return _do_not_train(question, choice)
+        measured = question.evidence.zero_shot
+        if measured is None or math.isnan(measured.value):
+            return (
+                f"zero_shot is expected to reach {_score(own)}, by a guess: nothing was measured. "
+                "Ask for --effort probe before you rely on it."
+            )
+        return _do_not_train(question, choice, measured)
     if choice.strategy != choice.best:
         best = expected[choice.best].score
         return (
@@ -61,9 +67,8 @@ def _main(question: Question, choice: Choice) -> str:
     )
 
 
-def _do_not_train(question: Question, choice: Choice) -> str:
-    measured, best = question.evidence.zero_shot, choice.expected[choice.best]
-    reached = _score(choice.expected["zero_shot"].score) if measured is None else _score(measured)
+def _do_not_train(question: Question, choice: Choice, measured: Interval) -> str:
+    best, reached = choice.expected[choice.best], _score(measured)
     if choice.best == "zero_shot":
         rival = choice.runner_up
         if not rival:
@@ -217,7 +222,7 @@ def _more_machine(question: Question, choice: Choice) -> list[str]:
     """What would be chosen with all the time or memory there is, and how much it needs."""
     found = []
     for kind in ("time", "memory"):
-        freed = [cost for cost in question.costs if cost.forecast.allowed or _short_of(cost, question, kind)]
+        freed = [cost for cost in question.costs if cost.forecast.allowed or short_of(cost, question, kind)]
         other = choose(question, cheapest_first(freed))
         if other.strategy in (choice.strategy, NONE):
             continue
@@ -237,7 +242,7 @@ def _more_machine(question: Question, choice: Choice) -> list[str]:
     return found
 
 
-def _short_of(cost: StrategyCost, question: Question, what: str) -> bool:
+def short_of(cost: StrategyCost, question: Question, what: str) -> bool:
     """Whether a strategy is ruled out by time alone, or by memory alone."""
     compute = question.evidence.compute
     device = None if compute is None else compute.device_bytes

@@ -12,6 +12,7 @@ import torch
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.text_inputs import Inputs
+from warmstart.train import recompute
 from warmstart.train.cpu import quick_steps
 
 _BATCHES = 4  # of other lengths; each twice, and the first time does not count: kernels are made for a new length
@@ -31,7 +32,14 @@ class StepCost:
 
 
 def cost_of_a_row(
-    model: Classifier, inputs: Inputs, batch: int, *, bf16: bool, device: torch.device, seed: int
+    model: Classifier,
+    inputs: Inputs,
+    batch: int,
+    *,
+    bf16: bool,
+    device: torch.device,
+    seed: int,
+    gradient_checkpointing: bool = False,
 ) -> StepCost:
     """Forward, backward and AdamW on batches of like length, as training makes them; each twice, the second counts.
 
@@ -42,10 +50,18 @@ def cost_of_a_row(
         bf16: autocast to bfloat16.
         device: where to run.
         seed: of the dropout; the global random state stays as it is.
+        gradient_checkpointing: as in training.
+
+    Raises:
+        SettingError: when gradient checkpointing is asked for and the model cannot do it.
     """
+    if gradient_checkpointing:
+        recompute.check_supported(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         clone = copy.deepcopy(model)
+        if gradient_checkpointing:
+            recompute.start(clone)
         with quick_steps(clone, device):
             return _measure(clone, inputs, batch, bf16, device)
 

@@ -41,7 +41,7 @@ def lora_size(model: nn.Module, targets: Sequence[str], r: int) -> int:
     return total
 
 
-def choose_targets(model: Classifier, target_modules: str) -> tuple[str, ...]:
+def choose_targets(model: nn.Module, target_modules: str) -> tuple[str, ...]:
     """Full names of the modules that get LoRA.
 
     Args:

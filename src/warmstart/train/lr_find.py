@@ -223,7 +223,7 @@ class _Bench:
                 for parameter in group["params"]:
                     parameter.requires_grad_(slope == 0)
         if self.checkpointing:
-            _checkpoint(clone)
+            recompute.start(clone)
         return clone, ramped, torch.optim.AdamW(groups)
 
     def _step(self, clone: nn.Module, optimizer: torch.optim.Optimizer, rows: Rows, chosen: list[int]) -> float:
@@ -246,14 +246,6 @@ class _Bench:
             optimizer.step()
         optimizer.zero_grad()
         return total
-
-
-def _checkpoint(clone: Any) -> None:
-    """Switch gradient checkpointing on, by its name in this version of transformers."""
-    enable = getattr(clone, "activation_checkpointing_enable", None)
-    if enable is None:
-        enable = clone.gradient_checkpointing_enable
-    enable()
 
 
 def _seed(device: torch.device, *values: int) -> None:

@@ -28,6 +28,14 @@ def check_supported(model: nn.Module) -> None:
         )
 
 
+def start(model: Any) -> None:
+    """Switch gradient checkpointing on, by its name in this version of transformers."""
+    enable = getattr(model, "activation_checkpointing_enable", None)
+    if enable is None:
+        enable = model.gradient_checkpointing_enable
+    enable()
+
+
 def reach_frozen(model: nn.Module) -> None:
     """Have the frozen layers checkpointed as well. Call it before each pass, once modes are set.
 

@@ -11,7 +11,7 @@ from warmstart.core.errors import StrategyNotPossibleError
 from warmstart.decide import memory
 from warmstart.strategies.protocol import Settings
 from warmstart.train.calibrate import StepCost
-from warmstart.train.lora import choose_targets, linear_modules, lora_size
+from warmstart.train.lora import choose_targets, lora_size
 from warmstart.verbs.situation import Situation
 
 _CONTEXT = 600_000_000  # bytes that an accelerator's runtime and libraries hold before any tensor
@@ -46,18 +46,18 @@ def compute_evidence(
         resident_bytes=_resident(situation.device),
         device_bytes=_available(situation.device) if device_bytes is None else device_bytes,
         measured=True,
+        averaged=settings.ema_decay > 0,
     )
 
 
 def outlined_compute(
-    outline: Outline, batch: int, r: int, device: torch.device, device_bytes: int | None
+    outline: Outline, settings: Settings, device: torch.device, device_bytes: int | None
 ) -> ComputeEvidence:
     """The same of a model that is known by its configuration alone.
 
     Args:
         outline: its shape.
-        batch: rows a step.
-        r: rank of LoRA.
+        settings: of a trained strategy.
         device: where it would be trained.
         device_bytes: memory to train in, if the user says; else the device's own.
     """
@@ -65,16 +65,19 @@ def outlined_compute(
     if outline.layers and outline.hidden:
         kept = memory.activation_bytes(outline.layers, outline.hidden, outline.heads, outline.tokens)
         held = memory.forward_bytes(outline.hidden, outline.tokens, outline.inner, outline.heads)
+        if settings.gradient_checkpointing:
+            kept = kept / outline.layers + memory.layer_inputs(outline.layers, outline.hidden, outline.tokens)
     return ComputeEvidence(
         parameters=outline.parameters,
         stored_bytes=outline.stored_bytes,
-        lora_parameters=lora_size(outline.trunk, linear_modules(outline.trunk), r),
+        lora_parameters=lora_size(outline.trunk, choose_targets(outline.trunk, settings.target_modules), settings.r),
         activation_bytes=kept,
         forward_bytes=held,
-        batch=batch,
+        batch=settings.per_device_train_batch_size,
         resident_bytes=_CONTEXT,
         device_bytes=_available(device) if device_bytes is None else device_bytes,
         measured=False,
+        averaged=settings.ema_decay > 0,
     )
 
 

@@ -5,6 +5,7 @@ Which distances there are is `decide/distance.py`; the reference is the user's, 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ from warmstart.decide.distance import (
     scaled,
 )
 from warmstart.verbs.reference import sample_rows
-from warmstart.verbs.situation import REFERENCE_OFF, Situation
+from warmstart.verbs.situation import REFERENCE_OFF, Situation, feature_key
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -78,6 +79,7 @@ class _Comparison:
     """The three sets of rows of one comparison: the user's, the reference, and the reference scrambled."""
 
     def __init__(self, situation: Situation, reference: ReferenceRows, limit: int, seed: int) -> None:
+        self.situation = situation
         self.backbone: Backbone = situation.backbone
         self.name, self.seed = reference.name, seed
         self.reference = {role: list(values[:limit]) for role, values in reference.columns.items()}
@@ -87,7 +89,8 @@ class _Comparison:
         self.user = {role: [own[int(row)][role] for row in self.chosen] for role in self.reference}
         self.is_image = "image" in self.reference
         scramble = scrambled_pictures if self.is_image else scrambled_texts
-        self.scrambled = {role: scramble(values, seed) for role, values in self.reference.items()}
+        half = min(len(values) for values in self.reference.values()) // 2  # no more are compared
+        self.scrambled = {role: scramble(values[:half], seed) for role, values in self.reference.items()}
         same = set(self.reference) == {role for role in ("text", "text_pair", "image") if role in own.column_names}
         self.known = situation.labelled.features[self.chosen] if same and len(situation.labelled.features) else None
 
@@ -104,9 +107,7 @@ class _Comparison:
 
     def _features(self) -> list[DomainMeasure]:
         user = self._embedded(self.user) if self.known is None else self.known
-        own, near, scrambled = (
-            unit_rows(p) for p in (user, self._embedded(self.reference), self._embedded(self.scrambled))
-        )
+        own, near, scrambled = (unit_rows(p) for p in (user, self._kept(self.reference), self._kept(self.scrambled)))
         far = _SCRAMBLED_IMAGE if self.is_image else _SCRAMBLED_TEXT
         kinds = (
             ("proxy A-distance", proxy_a_distance),
@@ -118,6 +119,16 @@ class _Comparison:
         except DataError as error:
             reporter().warn(f"Distances between features are not measured: {error}")
             return []
+
+    def _kept(self, columns: Columns) -> np.ndarray:
+        """Features of rows that are the same for every task: embedded once a model, then taken from the cache."""
+        cache = self.situation.cache
+        key = feature_key(self.backbone, cache, self.situation.device, {"reference": _digest(columns)})
+        found = cache.get(key)
+        if found is None or found.shape != (len(next(iter(columns.values()))), self.backbone.card.features):
+            found = self._embedded(columns)
+            cache.put(key, found)
+        return found
 
     def _embedded(self, columns: Columns) -> np.ndarray:
         inputs = self.backbone.preprocessor.encode(columns)
@@ -164,6 +175,17 @@ class _Comparison:
         if isinstance(preprocessor, ImagePreprocessor):
             found.append(_resolution(self.user["image"], preprocessor.size))
         return found
+
+
+def _digest(columns: Columns) -> str:
+    """Tells rows by what is in them, not by where they came from."""
+    found = hashlib.sha256()
+    for role, values in sorted(columns.items()):
+        for value in values:
+            content = value.tobytes() if isinstance(value, Image.Image) else str(value).encode()
+            size = f"{value.mode} {value.size}" if isinstance(value, Image.Image) else str(len(content))
+            found.update(f"{role} {size} ".encode() + content)
+    return found.hexdigest()
 
 
 def _of_texts(name: str, values: Sequence[float]) -> DomainMeasure:

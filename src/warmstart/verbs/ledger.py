@@ -13,6 +13,7 @@ from pathlib import Path
 
 from warmstart.backbones.resolve import cache_root
 from warmstart.core.decision import Plan
+from warmstart.core.errors import DataError
 from warmstart.core.ledger import LedgerEntry
 from warmstart.core.progress import reporter
 from warmstart.core.records import RunRecord, StrategyRun
@@ -45,11 +46,19 @@ def keep_score(record: RunRecord, cache_dir: str | None) -> None:
 
 
 def read_ledger(cache_dir: str | None) -> tuple[list[LedgerEntry], int]:
-    """All entries, and how many lines are not entries (cut off, or of another version)."""
+    """All entries, and how many lines are not entries (cut off, or of another version).
+
+    Raises:
+        DataError: when there is a ledger, and it cannot be read.
+    """
+    path = ledger_path(cache_dir)
     try:
-        lines = ledger_path(cache_dir).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return [], 0
+    except OSError as error:
+        what = f"the ledger cannot be read: {error.strerror or error}"
+        raise DataError(what, remedy="Name the cache's folder with --cache-dir.", file=str(path)) from error
     found, broken = [], 0
     for line in lines:
         try:

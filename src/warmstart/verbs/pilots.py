@@ -16,7 +16,6 @@ from warmstart.core.errors import DataError, StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions
 from warmstart.core.progress import reporter
 from warmstart.decide.choice import Question, choose, contenders
-from warmstart.decide.expected import expected_scores
 from warmstart.decide.forecast import BACKWARD, STARTS_FROM_PROBE, StrategyCost
 from warmstart.decide.halving import RUNGS, successive_halving
 from warmstart.decide.label_evidence import in_turn
@@ -78,8 +77,7 @@ def run_pilots(
         bench = _PilotBench(situation, measured, question, options, Path(folder), {} if rates is None else rates)
 
         def rank(pilots: Sequence[PilotRun]) -> dict[str, float]:
-            found = expected_scores(question.evidence, question.modality, names, question.response, pilots)
-            return {name: entry.mean for name, entry in found.items()}
+            return {name: entry.mean for name, entry in choose(replace(question, pilots=pilots)).expected.items()}
 
         return successive_halving(names, seconds, bench.run, rank, rungs=rungs)
 

@@ -66,7 +66,7 @@ def measure(
     """
     fit, validation = situation.split_places(validation_size, seed)
     labelled, test, classes = situation.labelled, situation.test, len(situation.labels)
-    groups = situation.task.groups
+    groups = situation.task.together
     reporter().say("Measuring the floors, the probe and the time of a training step …")
     judged = len(test.features) == len(test.labels)
     floors = measure_floors(
@@ -92,7 +92,7 @@ def measure(
     )
     probe_seconds = time.perf_counter() - start
     settings = settings_for("fine_tune", situation.task.card.modality, options, fast_bf16=situation.fast_bf16)
-    step = situation.step_cost(settings.per_device_train_batch_size, bf16=settings.bf16, seed=seed)
+    step = situation.step_cost(settings, seed)
     evidence = gather(
         labels=labelled.labels,
         classes=classes,
@@ -164,6 +164,7 @@ def overrides_of(options: TrainOptions) -> dict[str, Any]:
         "learning_rate": None if options.learning_rate == AUTO else options.learning_rate,
         "layer_decay": options.layer_decay,
         "head_learning_rate": options.head_learning_rate,
+        "num_train_epochs": options.num_train_epochs,
     }
 
 

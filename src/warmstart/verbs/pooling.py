@@ -45,7 +45,7 @@ def better_pooling(task: Task, backbone: Backbone, options: LoadOptions, seed: i
     own, wider = _both(task, backbone, taken)
     losses = []
     for features in (own, wider):
-        groups = None if task.groups is None else task.groups[taken]
+        groups = None if task.together is None else task.together[taken]
         found = solve_probe(features, labels, len(task.card.labels), seed=seed, groups=groups)
         losses.append(row_losses(found.cross_validated_logits, labels))
     gain = losses[0] - losses[1]  # (rows,)

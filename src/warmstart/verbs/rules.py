@@ -37,10 +37,7 @@ def plan_by_rules(situation: Situation, options: AdviseOptions) -> Plan:
     """
     task, backbone = situation.task, situation.backbone
     settings = settings_for("fine_tune", task.card.modality, options, fast_bf16=situation.fast_bf16)
-    batch = settings.per_device_train_batch_size
-    step = StepCost(math.nan, 0.0)
-    if len(task.labelled):
-        step = situation.step_cost(batch, bf16=settings.bf16, seed=options.seed)
+    step = situation.step_cost(settings, options.seed) if len(task.labelled) else StepCost(math.nan, 0.0)
     evidence = _evidence(
         task,
         options,
@@ -61,13 +58,13 @@ def plan_of_outline(task: Task, outline: Outline, options: AdviseOptions) -> Pla
         options: what the user fixed.
     """
     device = best_device()
-    batch = options.per_device_train_batch_size
+    settings = settings_for("fine_tune", task.card.modality, options, fast_bf16=False)
     evidence = _evidence(
         task,
         options,
         zero_shot=outline.kind == "text" and have_names(task.card.labels),
         seconds=(math.nan, math.nan),
-        compute=outlined_compute(outline, batch, options.r, device, options.device_bytes()),
+        compute=outlined_compute(outline, settings, device, options.device_bytes()),
         device=facts.machine(device),
     )
     return dataclasses.replace(_plan(task, evidence, options), model=outline.name)
@@ -90,7 +87,7 @@ def _evidence(
         features=None,
         texts=texts_of(task, "labelled") if len(labels) else None,
         seed=options.seed,
-        groups=task.groups,
+        groups=task.together,
     )
     known = {floor.name: floor.cross_validated for floor in floors}
     counts = np.bincount(labels, minlength=classes)
@@ -115,10 +112,8 @@ def _evidence(
 
 
 def _plan(task: Task, evidence: Evidence, options: AdviseOptions) -> Plan:
-    modality, rows = task.card.modality, evidence.labelled
-    share = options.validation_size
-    validation = round(share * rows) if share < 1 else min(round(share), rows)
-    fit = max(0, rows - validation)
-    epochs = {name: epochs_wanted(name, modality, options, max(1, fit)) for name in TRAINED}
+    modality = task.card.modality
+    fit, validation = (len(side) for side in task.split(options.validation_size, options.seed))
+    epochs = {name: epochs_wanted(name, modality, options, fit) for name in TRAINED}
     costs = forecast_costs(evidence, RowCounts(fit, validation, len(task.test)), epochs)
     return make_plan(evidence, costs, modality, overrides_of(options))

@@ -23,7 +23,7 @@ from warmstart.core.records import TaskCard
 from warmstart.data.checks import describe
 from warmstart.data.reference import ReferenceRows, read_reference
 from warmstart.data.task import Task, load_task
-from warmstart.strategies.protocol import Rows
+from warmstart.strategies.protocol import Rows, Settings
 from warmstart.train.calibrate import StepCost, cost_of_a_row
 from warmstart.train.forgetting import Reference
 from warmstart.verbs.pooling import better_pooling
@@ -43,6 +43,7 @@ class Situation:
     test: Rows
     seconds_forward: float  # per row
     device: torch.device
+    cache: FeatureCache
     reference_rows: ReferenceRows | None = None  # the user's, to measure forgetting on
     reference: Reference | None = None  # the same or a sample's, seen by the original; once something will train
 
@@ -71,10 +72,17 @@ class Situation:
             np.array([places[row] for row in validation["row"]], dtype=np.int64),
         )
 
-    def step_cost(self, batch: int, *, bf16: bool, seed: int) -> StepCost:
-        """Seconds and kept activations of a training row, from a few real steps."""
-        model = self.backbone.classifier(self.labels, self.task.card.modality)
-        return cost_of_a_row(model, self.labelled.inputs, batch, bf16=bf16, device=self.device, seed=seed)
+    def step_cost(self, settings: Settings, seed: int) -> StepCost:
+        """Seconds and kept activations of a training row, from a few real steps of a strategy that trains all."""
+        return cost_of_a_row(
+            self.backbone.classifier(self.labels, self.task.card.modality),
+            self.labelled.inputs,
+            settings.per_device_train_batch_size,
+            bf16=settings.bf16,
+            device=self.device,
+            seed=seed,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        )
 
 
 def prepare(data: DataOptions, model: ModelOptions, reference_data: str | None = None) -> Situation:
@@ -174,8 +182,8 @@ def encode_task(
             inputs, labels = _encode(backbone, source)
             rows[side] = Rows(inputs, labels, np.zeros((0, backbone.card.features), dtype=np.float32))
     seconds_forward = max(measured) if measured else _time_forward(backbone, rows["labelled"].inputs, device)
-    labelled = replace(rows["labelled"], groups=task.groups)
-    return Situation(task, backbone, labelled, rows["test"], seconds_forward, device, reference_rows)
+    labelled = replace(rows["labelled"], groups=task.together)
+    return Situation(task, backbone, labelled, rows["test"], seconds_forward, device, cache, reference_rows)
 
 
 def _encode(backbone: Backbone, rows: datasets.Dataset) -> tuple[Inputs, np.ndarray]:
@@ -190,18 +198,8 @@ def _embed(
 ) -> tuple[Rows, float | None]:
     inputs, labels = _encode(backbone, rows)
     dtype = fast_dtype(device)
-    key = cache.key(
-        {
-            "weights": backbone.card.digest,
-            "preprocessing": backbone.card.preprocessing,
-            "pooling": backbone.card.pooling,
-            "normalize": backbone.config.normalize,
-            "data": card.fingerprint,
-            "rows": hashlib.sha256(np.asarray(rows["row"], dtype=np.int64).tobytes()).hexdigest(),
-            "split": name,
-            "precision": f"{dtype} on {device.type}",
-        }
-    )
+    places = hashlib.sha256(np.asarray(rows["row"], dtype=np.int64).tobytes()).hexdigest()
+    key = feature_key(backbone, cache, device, {"data": card.fingerprint, "rows": places, "split": name})
     found = cache.get(key)
     if found is not None and found.shape == (len(labels), backbone.card.features):
         reporter().say(f"Features of {len(labels):,} {name} rows: from the cache")
@@ -213,6 +211,20 @@ def _embed(
     cache.put(key, computed.features)
     per_row = computed.seconds / max(1, len(labels))
     return Rows(inputs, labels, computed.features), per_row if len(labels) >= _TIMED_ROWS else None
+
+
+def feature_key(backbone: Backbone, cache: FeatureCache, device: torch.device, rows: dict[str, str]) -> str:
+    """What features are kept under: the model, how it reads rows and in which precision, and what tells the rows."""
+    return cache.key(
+        {
+            "weights": backbone.card.digest,
+            "preprocessing": backbone.card.preprocessing,
+            "pooling": backbone.card.pooling,
+            "normalize": backbone.config.normalize,
+            "precision": f"{fast_dtype(device)} on {device.type}",
+            **rows,
+        }
+    )
 
 
 def _time_forward(backbone: Backbone, inputs: Inputs, device: torch.device) -> float:
