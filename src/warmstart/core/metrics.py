@@ -115,8 +115,8 @@ def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int = 
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def fit_temperature(logits: Floats, labels: Ints, weights: Floats | None = None) -> float:
-    """The temperature T that minimises the log-loss of `logits / T` (Guo et al. 2017, section 4.2).
+def fit_temperature(logits: Floats, labels: Ints, weights: Floats | None = None, prior: Floats | float = 0.0) -> float:
+    """The temperature T that minimises the log-loss of `logits / T + prior` (Guo et al. 2017, section 4.2).
 
     One row's worth of doubt is added: the labels have 1/(n+1) of their weight spread over all classes, as Platt (1999,
     section 2.2) does it for two. Without it a classifier that is right on every row would be sharpened without end.
@@ -128,6 +128,7 @@ def fit_temperature(logits: Floats, labels: Ints, weights: Floats | None = None)
         logits: (rows, classes).
         labels: (rows,).
         weights: (rows,) positive weights of the rows' losses, or None for ones.
+        prior: (classes,) of logits that no temperature touches.
     """
     if len(labels) < 2 or np.isnan(logits).any():
         return 1.0
@@ -141,7 +142,8 @@ def fit_temperature(logits: Floats, labels: Ints, weights: Floats | None = None)
     low, high = 1.0 / TEMPERATURES[1], 1.0 / TEMPERATURES[0]
     inverse = 1.0
     for _ in range(60):
-        p = np.exp(inverse * shifted)
+        p = inverse * shifted + prior
+        p = np.exp(p - p.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         mean = (p * shifted).sum(axis=1)  # (rows,)
         slope = float(share @ mean) - target

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from warmstart.core.decision import Evidence, PilotRun
 from warmstart.core.record import Interval
 from warmstart.core.records import Modality
-from warmstart.decide.expected import Expected, Epochs, expected_scores
+from warmstart.decide.expected import Epochs, Expected, expected_scores
 from warmstart.decide.forecast import BACKWARD, SCRATCH, StrategyCost
 from warmstart.decide.label_evidence import slope_of
 from warmstart.decide.logit import Z95, from_logit, interval90, logit_of, to_logit

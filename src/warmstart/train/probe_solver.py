@@ -137,12 +137,14 @@ def _solve(
     tried: dict[float, Doubles] = {}
     scores: dict[float, tuple[float, float]] = {}
 
+    prior = _log_shares(labels, classes, weights)
+
     def try_all(grid: tuple[float, ...]) -> None:
         rises = 0
         for c in grid:
             best = max((score for score, _ in scores.values()), default=-np.inf)
             tried[c] = _held_out_logits(folds, len(labels), classes, c)
-            scores[c] = _score(metric, tried[c], labels, weights, home >= 0)
+            scores[c] = _score(metric, tried[c], labels, weights, home >= 0, prior)
             rises = rises + 1 if scores[c][0] < best else 0
             if metric == "log_loss" and (rises == _PATIENCE or scores[c][0] > -_SOLVED):
                 return
@@ -152,13 +154,13 @@ def _solve(
     if best in (GRID[0], GRID[-1]):  # an edge
         try_all(_beyond(best))
         best = _best(scores)
-    temperature = fit_temperature(*_present(tried[best], labels, home >= 0), weights[labels[home >= 0]])
-    logits = tried[best] / temperature
+    temperature = _temperature(tried[best], labels, weights, home >= 0, prior)
+    logits = (tried[best] - prior) / temperature + prior
     logits[home < 0] = _shares_of_others(labels, classes)[home < 0]
     weight, bias = _Problem(raw, labels, classes, weights).solve(best, _FINAL_TOLERANCE)
     return ProbeSolution(
         weight=(weight / temperature).astype(np.float32),
-        bias=(bias / temperature).astype(np.float32),
+        bias=((bias - prior) / temperature + prior).astype(np.float32),
         c=best,
         temperature=temperature,
         cross_validated_logits=logits.astype(np.float32),
@@ -282,6 +284,13 @@ def prior_shift(every: Ints, learned: Ints, classes: int, class_weights: Floats 
     return found
 
 
+def _log_shares(labels: Ints, classes: int, class_weights: Doubles) -> Doubles:
+    """Logarithm of each class's share of the rows' weights, (classes,); a class without rows counts as half a row."""
+    rows = class_weights * np.maximum(np.bincount(labels, minlength=classes), 0.5)
+    found: Doubles = np.log(rows / rows.sum())
+    return found
+
+
 def _principal(standard: Doubles) -> tuple[Doubles, Doubles]:
     """Axes (features, rank) with orthonormal columns and the rows' coordinates (rows, rank) on them."""
     rows, width = standard.shape
@@ -304,13 +313,24 @@ def _held_out_logits(folds: list[_Fold], rows: int, classes: int, c: float) -> D
 
 
 def _score(
-    metric: str, logits: Doubles, labels: Ints, weights: Doubles, judged: npt.NDArray[np.bool_]
+    metric: str, logits: Doubles, labels: Ints, weights: Doubles, judged: npt.NDArray[np.bool_], prior: Doubles
 ) -> tuple[float, float]:
     """The metric and the negated weighted log-loss over the judged rows, both higher when better."""
-    said, true = _present(logits, labels, judged)
-    temperature = fit_temperature(said, true, weights[labels[judged]])
-    calm = -float(np.average(row_losses(said / temperature, true), weights=weights[labels[judged]]))
-    return (calm if metric == "log_loss" else selection_value(metric, logits[judged], labels[judged])), calm
+    tempered = (logits - prior) / _temperature(logits, labels, weights, judged, prior) + prior
+    calm = -float(np.average(row_losses(*_present(tempered, labels, judged)), weights=weights[labels[judged]]))
+    return (calm if metric == "log_loss" else selection_value(metric, tempered[judged], labels[judged])), calm
+
+
+def _temperature(
+    logits: Doubles, labels: Ints, weights: Doubles, judged: npt.NDArray[np.bool_], prior: Doubles
+) -> float:
+    """What calibrates the part of the judged rows' logits that is not the classes' shares.
+
+    A strong penalty makes the weights small and leaves the intercepts, which take no penalty, as they are: divided by
+    one number, they would drown what the features say as soon as one class has a row more than another.
+    """
+    said, true = _present(logits - prior, labels, judged)
+    return fit_temperature(said, true, weights[labels[judged]], prior[np.unique(labels)])
 
 
 def _present(logits: Doubles, labels: Ints, judged: npt.NDArray[np.bool_]) -> tuple[Doubles, Ints]:
