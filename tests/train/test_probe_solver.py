@@ -36,8 +36,11 @@ def logits_of(solution, features):
     return logits - logits.mean(axis=1, keepdims=True)
 
 
-def fitted_logits_of(solution, features):
-    return logits_of(solution, features) * solution.temperature
+def fitted_logits_of(solution, features, labels, class_weights=1.0):
+    """Of the fit itself: the temperature has divided all but the logarithms of the classes' shares."""
+    prior = np.log(class_weights * np.bincount(labels))
+    prior -= prior.mean()
+    return (logits_of(solution, features) - prior) * solution.temperature + prior
 
 
 @pytest.mark.parametrize(("rows", "width", "classes"), [(200, 20, 3), (40, 300, 4), (60, 60, 5)])
@@ -47,7 +50,7 @@ def test_solution_equals_sklearn(rows, width, classes):
     assert got.weight.dtype == got.bias.dtype == got.cross_validated_logits.dtype == np.float32
     assert got.weight.shape == (classes, width)
     want = reference(features, labels, got.c)
-    assert np.abs(fitted_logits_of(got, features) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
+    assert np.abs(fitted_logits_of(got, features, labels) - want).max() < 2e-3 * max(1.0, np.abs(want).max())
 
 
 def test_class_weights_equal_sklearn():
@@ -57,7 +60,7 @@ def test_class_weights_equal_sklearn():
     weights = np.array([3.0, 1.0, 0.5])
     got = solve_probe(features, labels, 3, class_weights=weights)
     want = reference(features, labels, got.c, dict(enumerate(weights)))
-    assert np.abs(fitted_logits_of(got, features) - want).max() < 1e-3
+    assert np.abs(fitted_logits_of(got, features, labels, weights) - want).max() < 1e-3
     left = metrics.fit_temperature(got.cross_validated_logits, labels, weights[labels])
     assert left == pytest.approx(1.0, abs=0.01)  # the answer is calibrated, by the weighted loss
     plain = solve_probe(features, labels, 3)
@@ -128,7 +131,7 @@ def test_constant_and_repeated_features_do_no_harm():
     assert np.isfinite(twice.weight).all()
     nothing = solve_probe(np.ones((20, 4), dtype=np.float32), np.array([0] * 15 + [1] * 5), 2)
     assert (nothing.weight == 0).all()
-    assert metrics.softmax(nothing.bias)[0] == pytest.approx(15.5 / 21, abs=1e-2)  # a row's worth of doubt
+    assert metrics.softmax(nothing.bias)[0] == pytest.approx(15 / 20, abs=1e-2)  # the shares, as they are
 
 
 def test_a_feature_that_varies_only_by_rounding_gets_no_weight():
@@ -262,3 +265,25 @@ def test_prior_shift_by_hand():
     assert shift[0] - shift[1] == pytest.approx(np.log(8 / 4) - np.log(6 / 4))
     assert shift[2] == shift[3] == 0.0  # not learned
     assert prior_shift(learned, learned, 4) == pytest.approx(np.zeros(4))
+
+
+def test_a_row_more_of_one_class_does_not_drown_what_the_features_say():
+    """Strong penalties are the better ones here, and make weights small: the intercepts must not grow with them."""
+    right = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        centres, labels = rng.normal(size=(3, 200)), np.repeat(np.arange(3), (7, 4, 4))
+        more = rng.integers(0, 3, 600)
+        learned, asked = (centres[side] + 3.0 * rng.normal(size=(len(side), 200)) for side in (labels, more))
+        got = solve_probe(learned.astype(np.float32), labels, 3, seed=seed)
+        right.append(((asked @ got.weight.T + got.bias).argmax(axis=1) == more).mean())
+    assert np.mean(right) > 0.7
+
+
+def test_the_temperature_leaves_a_prior_alone():
+    rng = np.random.default_rng(0)
+    prior = np.log([0.7, 0.2, 0.1])
+    evidence = rng.normal(size=(4000, 3)) * 2.0
+    labels = np.array([rng.choice(3, p=row) for row in metrics.softmax(evidence / 2.5 + prior)])
+    assert metrics.fit_temperature(evidence, labels, prior=prior) == pytest.approx(2.5, rel=0.1)
+    assert metrics.fit_temperature(evidence + 2.5 * prior, labels) == pytest.approx(2.5, rel=0.1)
