@@ -8,7 +8,9 @@ what was measured before included. The reference rows are embedded once a model 
 `scratch` is trained at the largest size only: below 20,000 rows `advise` never considers it, and its seconds are not
 part of the exhaustive cost.
 
-Regret: test accuracy of the best strategy minus that of the chosen one, the best picked on one half of the test rows
+The score is accuracy on the test rows, each class counting as much as it does among the rows that are learned from, which
+is the same for all: with as many labels of each class there, other shares in the test rows would measure that change.
+Regret: the score of the best strategy minus that of the chosen one, the best picked on one half of the test rows
 and both judged on the other, averaged over both ways. Coefficients and the tie are fitted on all data sets but the one
 that is judged. The starting values of the coefficients were reasoned from reviews, scenes and emotions, so for those
 they are not blind. Without labels there is one strategy, and no regret: those rows are left out.
@@ -22,6 +24,7 @@ import functools
 import json
 import logging
 import math
+import string
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +61,7 @@ FACTORS = (1 / 3, 1.0, 3.0)  # of the starting rate: what is tried
 TUNED_AT = 16  # labels a class
 PILOT_SHARE = 0.2
 TIES = (0.0, 0.0025, 0.005, 0.01)
+CLASSES = string.ascii_letters  # one letter a class
 _TUNING_ROWS = 400
 _REFERENCE_OFF = "none"
 
@@ -185,6 +189,7 @@ def evidence(name: str, labels: int, seed: int) -> contract.Cell:
                 "reference_seconds": cold,
                 "pilot_seconds": pilot_seconds,
                 "pilot_budget": budget,
+                "truth": "".join(CLASSES[label] for label in situation.test.labels),
                 "right": {
                     "linear_probe": marks(probe, situation.test.labels),
                     **_zero_shot(situation, options, place),
@@ -216,6 +221,7 @@ class Case:
     forecasts: tuple[Forecast, ...]
     pilots: tuple[PilotRun, ...]
     right: dict[str, np.ndarray]  # strategy → (test rows,) of booleans
+    weights: np.ndarray  # (test rows,), of mean 1: every class counts the same
     seconds: dict[str, float]  # of each trained strategy
     advice_seconds: float
     pilot_seconds: float
@@ -239,8 +245,13 @@ class Case:
 
     def accuracy(self, strategy: str, half: int | None = None) -> float:
         """On all test rows, or on the even or odd ones."""
-        hits = self.right[strategy]
-        return float((hits if half is None else hits[half::2]).mean())
+        part = slice(None) if half is None else slice(half, None, 2)
+        return float(np.average(self.right[strategy][part], weights=self.weights[part]))
+
+    @property
+    def rows(self) -> float:
+        """Test rows of equal weight that would know a score as well."""
+        return float(self.weights.sum() ** 2 / (self.weights**2).sum())
 
     def regret(self, chosen: str) -> float:
         """Best minus chosen, the best picked on one half and both judged on the other, both ways."""
@@ -272,6 +283,7 @@ def cases(found: dict[str, dict[str, Any]]) -> list[Case]:
                         tuple(Forecast.from_dict(f) for f in own["forecasts"]),
                         tuple(PilotRun.from_dict(p) for p in own["pilots"]),
                         {s: np.array([mark == "1" for mark in text]) for s, text in right.items()},
+                        _even_weights(own["truth"]),
                         {s: run["seconds"] for s, run in runs.items()},
                         own["seconds"],
                         own["pilot_seconds"],
@@ -279,6 +291,13 @@ def cases(found: dict[str, dict[str, Any]]) -> list[Case]:
                     )
                 )
     return complete
+
+
+def _even_weights(truth: str) -> np.ndarray:
+    """(rows,) of mean 1, by which every class counts the same."""
+    _, place, counts = np.unique(list(truth), return_inverse=True, return_counts=True)
+    found: np.ndarray = len(truth) / len(counts) / counts[place]
+    return found
 
 
 def observations(done: Sequence[Case]) -> tuple[Observation, ...]:
@@ -299,12 +318,11 @@ def observations(done: Sequence[Case]) -> tuple[Observation, ...]:
 
 
 def _paired(case: Case, strategy: str) -> tuple[float, float]:
+    """Gain over the probe on the same rows and its error, as if of a pilot that was judged on so many rows."""
     mine, probe = case.right[strategy], case.right["linear_probe"]
-    both = PilotRun(
-        strategy, 0, case.labels, 0.0, len(mine), int(mine.sum()), int(probe.sum()),
-        int((mine & ~probe).sum()), int((probe & ~mine).sum()), 0.0,
-    )  # fmt: skip
-    return pilot_gain([both])
+    parts = (np.ones(len(mine)), mine, probe, mine & ~probe, probe & ~mine)
+    every, *counts = (round(case.rows * float(np.average(part, weights=case.weights))) for part in parts)
+    return pilot_gain([PilotRun(strategy, 0, case.labels, 0.0, every, *counts, 0.0)])
 
 
 Policy = Callable[[Case], str]
@@ -485,7 +503,7 @@ def _entry(case: Case, strategy: str, score: Interval) -> LedgerEntry:
     nan = math.nan
     return LedgerEntry(
         "", "", case.name, "", "", "", strategy, case.seed, False, False, float(case.labels), case.evidence.classes,
-        len(case.right[strategy]), score, case.accuracy(strategy), nan, nan, nan, nan,
+        round(case.rows), score, case.accuracy(strategy), nan, nan, nan, nan,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from warmstart.decide.response import PRIORS, Response
 
 FOLD = 0.8  # share of the labelled rows that a cross-validated score was learned from
 PILOT_DOUBT = 0.12  # logits by which a training on part of the rows misleads about one on all
-CUT_SHORT = (0.15, 0.15)  # logits that a training misses without its epochs, in proportion, and the deviation
+CUT_SHORT = (0.3, 0.2)  # logits that a training misses without its epochs, in proportion, and the deviation
 _UNKNOWN = 1.2  # deviation of a probe's logit where nothing was measured
 _FROM_WORDS = (0.3, 0.5)  # logits of a probe above TF-IDF, and the deviation
 _UNTRAINED = (-1.0, 1.0)  # logits of zero-shot above a probe of 16 labels a class, and the deviation

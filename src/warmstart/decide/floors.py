@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from warmstart.core.errors import DataError
 from warmstart.core.metrics import Floats, Ints
@@ -164,7 +165,7 @@ def _tfidf_predictions(
         known = vectorizer.set_params(min_df=1).fit_transform(train)
     asked = vectorizer.transform(queries)
     for row, c in enumerate(grid):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threadpool_limits(1):  # the sparse products have one thread; the others wait
             warnings.simplefilter("ignore", ConvergenceWarning)  # a floor may stop short; a probe may not
             model = LogisticRegression(C=c, max_iter=300, tol=1e-3).fit(known, labels)
         result[row] = model.predict(asked)
