@@ -8,12 +8,12 @@ what was measured before included. The reference rows are embedded once a model 
 `scratch` is trained at the largest size only: below 20,000 rows `advise` never considers it, and its seconds are not
 part of the exhaustive cost.
 
-The score is accuracy on the test rows, each class counting as much as it does among the rows that are learned from, which
-is the same for all: with as many labels of each class there, other shares in the test rows would measure that change.
-Regret: the score of the best strategy minus that of the chosen one, the best picked on one half of the test rows
-and both judged on the other, averaged over both ways. Coefficients and the tie are fitted on all data sets but the one
-that is judged. The starting values of the coefficients were reasoned from reviews, scenes and emotions, so for those
-they are not blind. Without labels there is one strategy, and no regret: those rows are left out.
+The score is accuracy on the test rows, each class counting as much as it does among the rows that are learned from,
+which is the same for all: with as many labels of each class there, other shares in the test rows would measure that
+change. Regret: the score of the best strategy minus that of the chosen one, the best picked on one half of the test
+rows and both judged on the other, averaged over both ways. Coefficients and the tie are fitted on all data sets but the
+one that is judged. The starting values of the coefficients were reasoned from reviews, scenes and emotions, so for
+those they are not blind. Without labels there is one strategy, and no regret: those rows are left out.
 """
 
 from __future__ import annotations
