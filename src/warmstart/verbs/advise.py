@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 
 import numpy as np
 
@@ -20,7 +22,8 @@ from warmstart.decide.ranking import rank_models
 from warmstart.decide.transferability import h_score, leep, log_me
 from warmstart.verbs.domain import domain_evidence
 from warmstart.verbs.pilots import exhaustive_seconds, run_pilots
-from warmstart.verbs.planning import Measured, make, measure, strategy_costs
+from warmstart.verbs.planning import Measured, expected_mixing, make, measure, strategy_costs
+from warmstart.verbs.reference import expected_seconds
 from warmstart.verbs.rules import plan_by_rules, plan_of_outline
 from warmstart.verbs.situation import (
     Situation,
@@ -62,6 +65,7 @@ def _plan(task: Task, name: str, options: AdviseOptions, reference: ReferenceRow
         return _from_outline(task, read_outline(
             name, max_length=options.max_length, trust_remote_code=options.trust_remote_code
         ), options)  # fmt: skip
+    begun = time.perf_counter()
     effort = "probe" if options.effort is None else options.effort
     embedded = effort != "rules" and len(task.labelled) > 0
     backbone = load_for(task, name, options, options.seed if embedded else None)
@@ -69,16 +73,21 @@ def _plan(task: Task, name: str, options: AdviseOptions, reference: ReferenceRow
     if not embedded:
         return plan_by_rules(situation, options)
     measured = measured_for_advice(situation, options, effort)
-    left = float("inf") if options.time_budget is None else options.time_budget
+    left, aside = math.inf, 0.0
+    if options.time_budget is not None:  # what `adapt` will have spent by then, and what it keeps aside
+        spent = time.perf_counter() - begun + situation.seconds_forward * len(task.test)
+        left = max(0.0, options.time_budget - spent)
+        aside = expected_seconds(situation, options.reference_data, options.time_budget)
+        aside += expected_mixing(situation, options, len(measured.validation), aside)
     if effort != "pilot":
-        return make(situation, measured, options, left, None)
-    costs = strategy_costs(situation, measured, options, left)
+        return make(situation, measured, options, left, None, aside)
+    costs = strategy_costs(situation, measured, options, left, aside)
     budget = exhaustive_seconds(costs) if options.time_budget is None else options.time_budget
     question = Question(measured.evidence, costs, task.card.modality, learned_response())
     pilots = run_pilots(situation, measured, question, options, options.pilot_share * budget)
     spent = sum(pilot.seconds for pilot in pilots)
     reporter().say(f"Pilots took {spent:.0f} s of {options.pilot_share * budget:.0f} s.")
-    return make(situation, measured, options, left, None, pilots=pilots)
+    return make(situation, measured, options, left, None, aside, pilots)
 
 
 def _from_outline(task: Task, outline: Outline, options: AdviseOptions) -> Plan:
