@@ -1,5 +1,6 @@
 """Choices and plans: each on a situation whose answer is plain, and over a grid on which every plan must be sound."""
 
+import dataclasses
 import itertools
 import math
 
@@ -223,6 +224,9 @@ def test_a_guess_is_not_called_measured():
     assert got.reasons[0].startswith("zero_shot is expected to reach ")
     assert "nothing was measured" in got.reasons[0]
     assert "nan" not in " ".join(got.reasons)
+    easy = evidence(zero_shot=unknown, probe=unknown, knn=unknown, tfidf=around(0.999, 0.001))
+    assert plan(easy).strategy == "linear_probe"  # a guess wins no tie
+    assert plan(dataclasses.replace(easy, zero_shot=around(0.999, 0.0005))).strategy == "zero_shot"
 
 
 def test_fewer_epochs_are_expected_to_give_less_and_are_less_sure():

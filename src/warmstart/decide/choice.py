@@ -104,10 +104,16 @@ def choose(question: Question, allowed: Sequence[str] | None = None) -> Choice:
         return Choice(NONE, "", "", expected)
     best = max(names, key=lambda name: expected[name].share)  # the first, so the cheapest, of equals
     near = [name for name in names if expected[best].share - expected[name].share <= question.tie]
+    if len(near) > 1 and near[0] == "zero_shot" and not _measured(question.evidence.zero_shot):
+        near = near[1:]  # a guess wins no tie
     chosen = near[0]
     others = [name for name in names if name != chosen]
     runner_up = max(others, key=lambda name: expected[name].share, default="")
     return Choice(chosen, runner_up, best, expected)
+
+
+def _measured(score: Interval | None) -> bool:
+    return score is not None and not math.isnan(score.value)
 
 
 @dataclass(frozen=True)
