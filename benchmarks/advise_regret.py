@@ -495,7 +495,7 @@ def _forecasts(done: Sequence[Case]) -> str:
     return (
         f"Outcomes inside their 90 % interval: {coverage} of {len(inside['probe'])}. Actual over forecast seconds: "
         f"median {np.median(ratios):.2f}, median error {100 * np.median([abs(r - 1.0) for r in ratios]):.0f} %, "
-        f"{100 * close:.0f} % within 25 %."
+        f"{100 * close:.0f} % of {len(ratios)} trainings within 25 %."
     )
 
 
