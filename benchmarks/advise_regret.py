@@ -306,8 +306,6 @@ def observations(done: Sequence[Case]) -> tuple[Observation, ...]:
     for case in done:
         x = regressors(case.evidence, case.modality)
         for strategy in case.right:
-            if strategy == "zero_shot":
-                continue
             if strategy == "linear_probe":
                 level, doubt = probe_level(case.evidence)
                 gain, error = to_logit(case.accuracy(strategy)) - level, doubt

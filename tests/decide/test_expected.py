@@ -9,6 +9,7 @@ import pytest
 from situations import around, evidence
 
 from warmstart.core.decision import PilotRun
+from warmstart.core.options import STRATEGIES
 from warmstart.core.records import Interval
 from warmstart.core.statistics import wilson_interval
 from warmstart.decide import experience
@@ -40,8 +41,8 @@ def outcomes(datasets=6, sizes=(4, 16, 64, 256), seed=0, truth=(0.1, 0.08, 0, 0,
     return tuple(found)
 
 
-def test_every_trained_strategy_has_starting_values():
-    assert set(PRIORS) == {"linear_probe", "fine_tune", "progressive", "lora", "scratch"}
+def test_every_strategy_has_starting_values():
+    assert set(PRIORS) == set(STRATEGIES)
     for prior in PRIORS.values():
         assert len(prior.mean) == len(prior.deviation) == len(REGRESSORS)
 
@@ -208,3 +209,32 @@ def test_a_pilot_on_few_rows_is_carried_to_all_of_them():
     few = gain_over_probe("fine_tune", evidence(), "text", Response(), [pilot(340, 330, rows=75)])[0]
     many = gain_over_probe("fine_tune", evidence(), "text", Response(), [pilot(340, 330, rows=600)])[0]
     assert few > many  # the same gain on an eighth of the labels promises more on all
+
+
+def test_a_pilot_on_few_rows_is_less_sure_than_one_on_many():
+    few, many = (
+        gain_over_probe("fine_tune", evidence(), "text", Response(), [pilot(340, 330, rows=rows)])[1]
+        for rows in (75, 400)
+    )
+    assert few > many
+
+
+def test_a_cross_validated_score_scatters_more_than_its_rows():
+    given = evidence(probe=wilson_interval(24, 40), per_class=5)
+    error = logit_of(given.probe)[1]
+    slope = 0.15 * math.log2(1 / 0.8)  # none was measured: the prior's doubt
+    weights = 1 / 1.2**2, 1 / ((1.2 * error) ** 2 + slope**2)
+    assert probe_level(given)[1] == pytest.approx(sum(weights) ** -0.5)
+
+
+def test_a_guess_of_zero_shot_falls_behind_a_probe_with_every_label():
+    unknown = Interval(math.nan, 0.0, 1.0)
+
+    def gap(per_class, **changes):
+        given = evidence(per_class=per_class, zero_shot=unknown, **changes)
+        found = expected_scores(given, "text", ("zero_shot", "linear_probe"), Response())
+        return found["zero_shot"].mean - found["linear_probe"].mean
+
+    assert gap(64) - gap(16) == pytest.approx(-0.3)
+    blind = {"probe": unknown, "knn": unknown, "tfidf": None}  # then the level does not know the labels, either
+    assert gap(64, **blind) == pytest.approx(gap(16, **blind)) == pytest.approx(gap(0, **blind))

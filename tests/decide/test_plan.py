@@ -202,7 +202,8 @@ def test_seventy_billion_parameters_on_24_gigabytes():
 
 
 def test_a_tight_budget_cuts_epochs_and_says_so():
-    got = plan(evidence(per_class=300, labelled=600, budget_seconds=90.0), epochs={**EPOCHS, "progressive": 99})
+    given, gains = evidence(per_class=300, labelled=600, budget_seconds=90.0), fixed(fine_tune=0.5)
+    got = plan(given, response=gains, epochs={**EPOCHS, "progressive": 99})
     assert got.settings == {"num_train_epochs": 2.0}
     assert any("2 of 4 epochs" in reason for reason in got.reasons)
     assert any("More time: 4 epochs" in sentence for sentence in got.would_change)
@@ -238,7 +239,8 @@ def test_fewer_epochs_are_expected_to_give_less_and_are_less_sure():
 
 def test_the_user_wins_and_is_warned():
     given = evidence(per_class=300, labelled=600, budget_seconds=90.0)
-    got = plan(given, overrides={"num_train_epochs": 5, "learning_rate": 1e-4, "r": None})
+    changes = {"num_train_epochs": 5, "learning_rate": 1e-4, "r": None}
+    got = plan(given, overrides=changes, response=fixed(fine_tune=0.5))
     assert got.settings == {"num_train_epochs": 5, "learning_rate": 1e-4}
     assert any("5 epochs were asked for, and 2 fit the budget" in reason for reason in got.reasons)
     assert plan(evidence(per_class=12), overrides={"num_train_epochs": 5}).settings == {}  # a probe has no epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import toy
@@ -59,3 +60,37 @@ def test_twice_the_tokens_keep_at_least_twice_the_activations() -> None:
     longest = int(task.train.lengths.max())
     hidden, layers = model.config.backbone["hidden_size"], model.config.backbone["num_hidden_layers"]
     assert found.activation_bytes > 4 * 10 * longest * hidden * layers  # ten numbers a token, unit and layer at least
+
+
+@pytest.mark.parametrize(("rows", "lengths"), [(20, 1), (511, 1), (512, 2), (900, 3), (1500, 3)])
+def test_few_rows_are_timed_on_few_lengths(rows: int, lengths: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = toy.task("bert", rows, 3)
+    seen: list[tuple[int, ...]] = []
+    original = type(task.train).batch
+
+    def batch(self, rows, augment_seed=None):
+        seen.append(tuple(rows))
+        return original(self, rows, augment_seed)
+
+    monkeypatch.setattr(type(task.train), "batch", batch)
+    cost_of_a_row(task.classifier(), task.train, 8, bf16=False, device=toy.CPU, seed=1)
+    sizes = task.train.lengths
+    assert len(seen) == 1 + {1: 3, 2: 4, 3: 6}[lengths]
+    assert len(set(seen[1:])) == lengths
+    assert sizes[list(seen[0])].mean() >= max(sizes[list(rows)].mean() for rows in seen[1:])  # first the longest
+    timed = np.mean([sizes[list(rows)].mean() for rows in seen[1:]])
+    assert timed == pytest.approx(sizes.mean(), rel=0.15)  # not the median
+
+
+def test_inputs_of_one_length_are_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = toy.task("efficientnet_lite", 800, 3)
+    seen: list[tuple[int, ...]] = []
+    original = type(task.train).batch
+
+    def batch(self, rows, augment_seed=None):
+        seen.append(tuple(rows))
+        return original(self, rows, augment_seed)
+
+    monkeypatch.setattr(type(task.train), "batch", batch)
+    cost_of_a_row(task.classifier(), task.train, 8, bf16=False, device=toy.CPU, seed=1)
+    assert len(seen) == 1 + 3

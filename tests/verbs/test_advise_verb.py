@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from PIL import Image
 
 import warmstart
 from warmstart.cli.main import run
-from warmstart.core.decision import Plan
+from warmstart.core.decision import Forecast, Plan
 from warmstart.core.errors import DataError, ModelError, SettingError, StrategyNotPossibleError
 from warmstart.core.ledger import LedgerEntry, Scorecard
+from warmstart.decide.forecast import StrategyCost
 from warmstart.decide.logit import to_logit
 from warmstart.train.calibrate import StepCost
 from warmstart.verbs import pilots as pilots_module
@@ -119,11 +121,90 @@ def test_a_failing_clock_cannot_make_a_pilot_longer_than_its_share(
 
 
 def test_how_long_a_pilot_is() -> None:
-    assert length_that_fits(400.0, 100, 4.0, 1.0, 20) == Length(100, 4.0)
-    assert length_that_fits(399.0, 100, 4.0, 1.0, 20) == Length(100, 2.0)
-    assert length_that_fits(110.0, 100, 4.0, 1.0, 20) == Length(100, 1.0)
-    assert length_that_fits(50.0, 100, 4.0, 1.0, 20) == Length(50, 1.0)
-    assert length_that_fits(15.0, 100, 4.0, 1.0, 20) is None
+    """Fewer rows before fewer epochs, down to fifty rows; then fewer epochs, and no fewer rows than twenty."""
+    assert length_that_fits(900.0, 100, 4.0, 1.0, 50, 20) == Length(100, 4.0)
+    assert length_that_fits(399.0, 100, 4.0, 1.0, 50, 20) == Length(99, 4.0)
+    assert length_that_fits(200.0, 100, 4.0, 1.0, 50, 20) == Length(50, 4.0)
+    assert length_that_fits(199.0, 100, 4.0, 1.0, 50, 20) == Length(99, 2.0)
+    assert length_that_fits(99.0, 100, 4.0, 1.0, 50, 20) == Length(99, 1.0)
+    assert length_that_fits(30.0, 100, 4.0, 1.0, 50, 20) == Length(30, 1.0)
+    assert length_that_fits(15.0, 100, 4.0, 1.0, 50, 20) is None
+    assert length_that_fits(400.0, 40, 4.0, 1.0, 50, 20) == Length(40, 4.0)
+    assert length_that_fits(-5.0, 40, 4.0, 1.0, 50, 20) is None
+
+
+Learned = list[tuple[np.ndarray, np.ndarray, float]]  # rows learned from, rows judged, epochs
+
+
+def pilot_bench(
+    monkeypatch: pytest.MonkeyPatch, *, groups: np.ndarray | None = None, forward: float = 0.01, rungs: int = 1
+) -> tuple[pilots_module._PilotBench, Learned]:
+    """A bench that trains nothing: it gets everything right, half an epoch early, and notes what it was given."""
+    rows, classes = 120, 2
+    labels = np.arange(rows) % classes
+    features = np.random.default_rng(0).normal(size=(rows, 4)).astype(np.float32) + labels[:, None]
+    labelled = SimpleNamespace(labels=labels, groups=groups, features=features)
+    evidence = SimpleNamespace(seconds_forward=forward, seconds_train=forward + 0.1, compute=None)
+    seen: Learned = []
+
+    def train(
+        self: object, name: str, rung: int, draw: pilots_module._Draw, seconds: float
+    ) -> tuple[np.ndarray, float]:
+        seen.append((draw.train, draw.held, draw.epochs))
+        return np.eye(classes)[labels[draw.held]], draw.epochs - 0.5
+
+    monkeypatch.setattr(pilots_module._PilotBench, "_train", train)
+    bench = pilots_module._PilotBench(
+        SimpleNamespace(labelled=labelled, labels=("a", "b")),  # type: ignore[arg-type]
+        SimpleNamespace(evidence=evidence, probe_seconds=0.0, probe=SimpleNamespace(c=0.01)),  # type: ignore[arg-type]
+        SimpleNamespace(costs=[StrategyCost(Forecast("fine_tune", 1.0, True, ""), 4.0, 4.0)]),  # type: ignore[arg-type]
+        SimpleNamespace(seed=0),  # type: ignore[arg-type]
+        Path(),
+        {},
+        rungs,
+    )
+    return bench, seen
+
+
+def test_what_a_pilot_does_not_learn_from_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = pilot_bench(monkeypatch)
+    found = bench.run("fine_tune", 0, 1.0 + 0.8 + 4 * (0.1 + 1.1 * 0.01) * 40 + 0.1)
+    assert found is not None
+    learned, judged, epochs = seen[0]
+    assert found.rows == len(learned) == 40
+    assert epochs == 4.0
+    assert found.epochs == 3.5  # what it had when the clock ended it
+    assert found.judged == found.right == len(judged) == 80
+    assert not set(learned) & set(judged)
+    assert bench.run("fine_tune", 0, 3.0) is None
+
+
+def test_a_pilot_is_not_judged_by_groups_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = np.arange(120) // 2
+    bench, seen = pilot_bench(monkeypatch, groups=groups)
+    bench.home[:] = np.where(groups % 3 == 0, 0, 1)  # a third of the groups, whole
+    assert bench.run("fine_tune", 0, 15.0) is not None
+    learned, judged, _ = seen[0]
+    assert not set(groups[learned]) & set(groups[judged])
+    apart = np.flatnonzero((bench.home == 1) & ~np.isin(groups, groups[learned]))
+    assert len(apart) > 0
+    assert set(judged) == {*np.flatnonzero(bench.home == 0), *apart}
+
+
+def test_judging_takes_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = pilot_bench(monkeypatch, forward=0.5)
+    assert bench.run("fine_tune", 0, 100.0) is not None
+    assert len(seen[0][1]) == 50  # a quarter of 100 s
+
+
+def test_no_row_judges_a_strategy_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, seen = pilot_bench(monkeypatch, rungs=2)
+    for rung in (0, 1):
+        assert bench.run("fine_tune", rung, 20.0) is not None
+    (first, judged, _), (second, other, _) = seen
+    assert not set(judged) & set(other)
+    assert not (set(first) & set(judged)) | (set(second) & set(other))
+    assert len(judged) > 40
 
 
 def test_few_seconds_are_not_split_among_many() -> None:
@@ -206,6 +287,11 @@ def test_recomputed_activations_and_no_average_need_less_memory(given: dict[str,
         assert lean.activation_bytes < plain.activation_bytes
         assert plain.averaged
         assert not lean.averaged
+
+
+def test_rules_keep_seconds_for_what_comes_after_training(given: dict[str, str]) -> None:
+    plan = warmstart.advise(**given, effort="rules", time_budget=12)  # which saving and loading again take
+    assert not next(forecast for forecast in plan.forecasts if forecast.strategy == "fine_tune").allowed
 
 
 def test_rules_split_as_a_run_would(given: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -233,5 +234,7 @@ def check_options(options: Any) -> None:
         if spec.name in _FROM_ZERO:
             high, text = _FROM_ZERO[spec.name]
             bad = not 0 <= value < high
+        if isinstance(value, float) and math.isinf(value):
+            bad, text = True, f"a finite number, {text}".removesuffix(", ")
         if bad:
             raise SettingError(f"{flag(spec.name)} is {value}; it must be {text}.")

@@ -1,4 +1,4 @@
-"""Sizes of memory, read and written: 24GB, 16GiB, 512MB."""
+"""Sizes of memory, read and written: 24GB, 16GiB, 512MB; and of models, in words."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def show_bytes(size: float) -> str:
             value = size / 1000**power
             return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
     return f"{size:.0f} B"
+
+
+def show_parameters(count: float) -> str:
+    """In words: 69.5e9 → "69.5 billion parameters"."""
+    for word, size in (("billion", 1e9), ("million", 1e6), ("thousand", 1e3)):
+        if count >= 0.95 * size:
+            return f"{count / size:.{0 if count >= 100 * size else 1}f} {word} parameters"
+    return f"{count:.0f} parameters"

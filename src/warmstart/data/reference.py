@@ -76,7 +76,7 @@ def read_reference(data: str, card: TaskCard, limit: int, seed: int) -> Referenc
     )
     places, columns = chosen
     if len(places) < FEWEST:
-        what = f"{len(places)} usable rows; at least {FEWEST} are needed to measure forgetting"
+        what = f"{len(places)} usable rows; at least {FEWEST} are needed as a reference"
         raise DataError(what, remedy="Give more rows with --reference-data.", file=data)
     if not labels:
         return ReferenceRows(data, columns)

@@ -18,11 +18,11 @@ from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit
 from warmstart.decide.response import PRIORS, Response
 
 FOLD = 0.8  # share of the labelled rows that a cross-validated score was learned from
-PILOT_DOUBT = 0.12  # logits by which a training on part of the rows misleads about one on all
-CUT_SHORT = (0.3, 0.2)  # logits that a training misses without its epochs, in proportion, and the deviation
+SCATTER = 1.2  # times the deviation by drawn rows alone, that a cross-validated score has: its folds share rows
+PILOT_DOUBT = (0.08, 0.08)  # logits by which a pilot misleads about the whole: always, and for each halving of the rows
+CUT_SHORT = (0.37, 0.27)  # logits that a training misses without its epochs, in proportion, and the deviation
 _UNKNOWN = 1.2  # deviation of a probe's logit where nothing was measured
 _FROM_WORDS = (0.3, 0.5)  # logits of a probe above TF-IDF, and the deviation
-_UNTRAINED = (-1.0, 1.0)  # logits of zero-shot above a probe of 16 labels a class, and the deviation
 _ROOM = 0.55  # of the way from the majority to 1, where a probe is expected when nothing was measured
 
 
@@ -77,7 +77,7 @@ def expected_scores(
     found = {}
     for name in strategies:
         if name == "zero_shot":
-            found[name] = _zero_shot(evidence, level, doubt)
+            found[name] = _zero_shot(evidence, modality, response, level, doubt)
         elif name == "linear_probe":
             found[name] = Expected(name, level, doubt, 0.0)
         elif name in PRIORS:
@@ -99,7 +99,7 @@ def probe_level(evidence: Evidence) -> tuple[float, float]:
     measured, error = logit_of(evidence.probe)
     slope = slope_of(_probe_curve(evidence))
     more, unsure = slope.over(FOLD, 1.0)
-    weights = 1.0 / vague**2, 1.0 / (error**2 + unsure**2)
+    weights = 1.0 / vague**2, 1.0 / ((SCATTER * error) ** 2 + unsure**2)
     mean = (weights[0] * guess + weights[1] * (measured + more)) / sum(weights)
     return mean, sum(weights) ** -0.5
 
@@ -118,13 +118,15 @@ def _before_measuring(evidence: Evidence) -> tuple[float, float]:
     return to_logit(majority + _ROOM * (1.0 - majority)), _UNKNOWN
 
 
-def _zero_shot(evidence: Evidence, level: float, doubt: float) -> Expected:
+def _zero_shot(evidence: Evidence, modality: Modality, response: Response, level: float, doubt: float) -> Expected:
     """What zero-shot reached on the labelled rows, of which it learned nothing; a guess where it was not tried."""
+    known = evidence.tfidf, evidence.probe  # without either, the level does not depend on how many labels there are
+    labels = evidence.per_class_median if any(i is not None and not math.isnan(i.value) for i in known) else 16.0
+    gain, own = response.predict("zero_shot", _regressors(evidence, modality, labels), labels)
+    guess, vague = level + gain, math.hypot(doubt, own)
     if evidence.zero_shot is None or math.isnan(evidence.zero_shot.value):
-        mean, own = level + _UNTRAINED[0], _UNTRAINED[1]
-        return Expected("zero_shot", mean, math.hypot(doubt, own), own)
+        return Expected("zero_shot", guess, vague, own)
     measured, error = logit_of(evidence.zero_shot)
-    guess, vague = level + _UNTRAINED[0], math.hypot(doubt, _UNTRAINED[1])
     weights = 1.0 / vague**2, 1.0 / error**2
     mean, deviation = (weights[0] * guess + weights[1] * measured) / sum(weights), sum(weights) ** -0.5
     return Expected("zero_shot", mean, deviation, math.hypot(deviation, doubt))
@@ -194,10 +196,9 @@ def gain_over_probe(
         seen, error = pilot_gain(own)
         carried = seen + mean - before + CUT_SHORT[0] * short
         runs = response.scatter_of_a_run(strategy, there) ** 2 / len(own)
-        weights = (
-            1.0 / max(1e-9, deviation**2 - luck**2),
-            1.0 / (error**2 + PILOT_DOUBT**2 + (CUT_SHORT[1] * short) ** 2 + runs),
-        )
+        halvings = math.log2(max(1.0, here / max(1.0, there)))
+        misled = PILOT_DOUBT[0] ** 2 + (PILOT_DOUBT[1] * halvings) ** 2 + (CUT_SHORT[1] * short) ** 2
+        weights = 1.0 / max(1e-9, deviation**2 - luck**2), 1.0 / (error**2 + misled + runs)
         mean = (weights[0] * mean + weights[1] * carried) / sum(weights)
         deviation = math.sqrt(1.0 / sum(weights) + luck**2)
     return mean - CUT_SHORT[0] * missing, math.hypot(deviation, CUT_SHORT[1] * missing)

@@ -15,7 +15,7 @@ from warmstart.core.decision import ComputeEvidence
 from warmstart.core.errors import SettingError
 from warmstart.core.options import STRATEGIES
 from warmstart.core.records import Evidence, Forecast
-from warmstart.core.sizes import show_bytes
+from warmstart.core.sizes import show_bytes, show_parameters
 from warmstart.decide.memory import FLOAT, FULL, Memory, memory_of
 
 SLACK = 0.05  # share of the budget left unplanned: a forecast errs, and a training that is cut short ends badly
@@ -120,7 +120,7 @@ def _within_reach(cost: StrategyCost, evidence: Evidence) -> StrategyCost:
 def _never(strategy: str, evidence: Evidence) -> str:
     """Why a strategy is not considered on any machine; empty when it is."""
     if strategy in FULL and evidence.parameters > HUGE:
-        return f"{strategy} would train all {evidence.parameters / 1e9:.1f} billion parameters, where lora will do"
+        return f"{strategy} would train all {show_parameters(evidence.parameters)}, where lora will do"
     if strategy == "scratch" and 0 < evidence.labelled < SCRATCH:
         return f"scratch is never worth it below {SCRATCH:,} labelled rows, and there are {evidence.labelled:,}"
     return ""
@@ -154,7 +154,7 @@ def _cost(
         return StrategyCost(forecast, 0.0, 0.0, short_of_time=not fits)
     backward = max(0.0, evidence.seconds_train - evidence.seconds_forward) * BACKWARD[strategy]
     epoch = rows.fit * (evidence.seconds_forward + backward) + rows.validation * evidence.seconds_forward
-    epoch += 0.0 if evidence.compute is None else _beside_steps(strategy, evidence.compute)
+    epoch += 0.0 if evidence.compute is None else beside_steps(strategy, evidence.compute)
     fitting = _epochs_that_fit(strategy, wanted, epoch, None if left is None else left - fixed)
     epochs = fitting if fitting > 0 else min(wanted, 1.0)
     seconds = fixed + epoch * epochs
@@ -163,7 +163,7 @@ def _cost(
     return StrategyCost(forecast, fitting, wanted, short_of_time=fitting <= 0)
 
 
-def _beside_steps(strategy: str, compute: ComputeEvidence) -> float:
+def beside_steps(strategy: str, compute: ComputeEvidence) -> float:
     """Seconds of an epoch that are not spent in steps: a copy to evaluate with, and a checkpoint on disk."""
     learns = compute.parameters * BACKWARD[strategy] if strategy in FULL else compute.lora_parameters
     written = FLOAT * (compute.parameters + _BESIDE_WEIGHTS * learns)

@@ -18,6 +18,11 @@ Run = Callable[[str, int, float], PilotRun | None]  # strategy, rung, seconds â†
 Rank = Callable[[Sequence[PilotRun]], Mapping[str, float]]  # all pilots so far â†’ an expectation by strategy
 
 
+def rungs_of(contenders: int, at_most: int) -> int:
+    """Rungs after which one of so many contenders is left: more would leave seconds idle."""
+    return min(at_most, max(1, math.ceil(math.log2(max(1, contenders)))))
+
+
 def successive_halving(
     contenders: Sequence[str],
     seconds: float,
@@ -41,7 +46,7 @@ def successive_halving(
         now: a clock, in seconds.
     """
     start, left, found = now(), list(contenders), []
-    rungs = min(rungs, max(1, math.ceil(math.log2(max(1, len(left))))))  # to come down to one: no seconds lie idle
+    rungs = rungs_of(len(left), rungs)
     for rung in range(rungs):
         remaining = seconds - (now() - start)
         if (rung and len(left) < 2) or not left or remaining <= 0:

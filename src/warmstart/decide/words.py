@@ -8,7 +8,7 @@ from typing import Any
 
 from warmstart.core.decision import DomainEvidence, LabelEvidence
 from warmstart.core.record import Interval
-from warmstart.core.sizes import show_bytes
+from warmstart.core.sizes import show_bytes, show_parameters
 from warmstart.decide.choice import NONE, Choice, Question, cheapest_first, choose, turns
 from warmstart.decide.forecast import BACKWARD, HUGE, SCRATCH, StrategyCost
 from warmstart.decide.memory import largest_that_fits, memory_of
@@ -86,9 +86,7 @@ def _do_not_train(question: Question, choice: Choice, measured: Interval) -> str
 def _nothing_fits(question: Question) -> str:
     compute = question.evidence.compute
     limit = "" if compute is None or compute.device_bytes is None else f" into {show_bytes(compute.device_bytes)}"
-    return (
-        f"None of the strategies fits{limit}: a model of {question.evidence.parameters / 1e9:.2g} billion parameters."
-    )
+    return f"None of the strategies fits{limit}: a model of {show_parameters(question.evidence.parameters)}."
 
 
 def _huge(question: Question, choice: Choice) -> str:
@@ -100,7 +98,7 @@ def _huge(question: Question, choice: Choice) -> str:
     stored = evidence.compute.stored_bytes
     narrow = f" (as stored, the weights are {show_bytes(stored)})" if stored < 4 * evidence.parameters else ""
     return (
-        f"The model has {evidence.parameters / 1e9:.1f} billion parameters, so LoRA stands for all that trains. "
+        f"The model has {show_parameters(evidence.parameters)}, so LoRA stands for all that trains. "
         f"LoRA holds {lora.arithmetic()}{narrow}; training everything would hold {full.arithmetic()}."
     )
 
@@ -128,10 +126,12 @@ def _pilots(question: Question) -> str:
         return ""
     told = []
     for name in dict.fromkeys(pilot.strategy for pilot in question.pilots):
-        own = [pilot for pilot in question.pilots if pilot.strategy == name]
-        judged = sum(pilot.judged for pilot in own)
-        mine, probe = (sum(getattr(pilot, part) for pilot in own) / judged for part in ("right", "probe_right"))
-        told.append(f"{name} {_percent(mine)} against the probe's {_percent(probe)} on {judged} rows")
+        last = [pilot for pilot in question.pilots if pilot.strategy == name][-1]
+        mine, probe = (_percent(right / last.judged) for right in (last.right, last.probe_right))
+        told.append(
+            f"{name}, after {last.epochs:.3g} epochs of {last.rows:,} rows, {mine} against the probe's {probe} "
+            f"on {last.judged:,} others"
+        )
     return f"Short trainings: {'; '.join(told)}."
 
 
@@ -236,9 +236,8 @@ def _more_machine(question: Question, choice: Choice) -> list[str]:
     compute = question.evidence.compute
     if choice.strategy == NONE and compute is not None and compute.device_bytes is not None:
         largest = largest_that_fits("lora", compute, compute.device_bytes)
-        found.append(
-            f"A model of at most about {largest / 1e9:.2g} billion parameters of the same kind: lora would fit."
-        )
+        if largest >= 1.0:
+            found.append(f"A model of at most about {show_parameters(largest)} of the same kind: lora would fit.")
     return found
 
 

@@ -15,7 +15,9 @@ from warmstart.backbones.text_inputs import Inputs
 from warmstart.train import recompute
 from warmstart.train.cpu import quick_steps
 
-_BATCHES = 4  # of other lengths; each twice, and the first time does not count: kernels are made for a new length
+_BATCHES = 3  # of other lengths, at most
+_TIMES = 2  # that each is stepped with, once more if there is one; the first makes its kernels and does not count
+_ROWS_A_LENGTH = 256  # rows for each of them, so that measuring stays a small part of the training that it forecasts
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def cost_of_a_row(
     seed: int,
     gradient_checkpointing: bool = False,
 ) -> StepCost:
-    """Forward, backward and AdamW on batches of like length, as training makes them; each twice, the second counts.
+    """Forward, backward and AdamW on batches of like length, as training makes them; the first of each does not count.
+
+    One length for every 256 rows, three at most: the mean lengths of equal shares of the rows by length. Activations
+    are those of the longest rows.
 
     Args:
         model: the classifier; a copy is trained.
@@ -70,27 +75,32 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
     clone.to(device).train().requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(clone.parameters(), lr=0.0)
     order = np.argsort(inputs.lengths, kind="stable")
-    places = np.linspace(0, len(order), 2 * _BATCHES + 1)[1::2]  # the middles of equal shares
-    batches = [order[max(0, int(place) - batch // 2) :][:batch] for place in places[::-1]]  # long to short
-    seconds, kept = 0.0, 0.0
-    for step in range(2 * _BATCHES):
-        start, rows = time.perf_counter(), batches[step // 2]
+    count = min(_BATCHES, max(1, len(order) // _ROWS_A_LENGTH))
+    lengths = np.asarray(inputs.lengths)[order]
+    shares = np.array_split(lengths, count)
+    middles = np.searchsorted(lengths, [share.mean() for share in shares]) if lengths[0] < lengths[-1] else [0]
+    batches = [order[max(0, min(int(m) - batch // 2, len(order) - batch)) :][:batch] for m in middles]
+
+    def loss_of(rows: np.ndarray) -> torch.Tensor:
         values = {name: value.to(device) for name, value in inputs.batch([int(row) for row in rows]).items()}
-        saved = _Saved(clone.parameters())
-        watch = torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor)
-        if step == 0:  # the longest batch
-            watch.__enter__()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            loss = clone(**values).logits.float().logsumexp(-1).mean()
-        if step == 0:
-            watch.__exit__(None, None, None)
-            kept = saved.total / len(rows)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % 2:
-            seconds += (time.perf_counter() - start) / len(rows)
-    return StepCost(seconds / _BATCHES, kept)
+            loss: torch.Tensor = clone(**values).logits.float().logsumexp(-1).mean()
+        return loss
+
+    saved, longest = _Saved(clone.parameters()), order[-batch:]
+    with torch.autograd.graph.saved_tensors_hooks(saved.keep, lambda tensor: tensor):
+        loss_of(longest)
+    seconds = 0.0
+    times = _TIMES + (len(batches) == 1)
+    for rows in batches:
+        for repeat in range(times):
+            start = time.perf_counter()
+            loss_of(rows).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if repeat:
+                seconds += (time.perf_counter() - start) / len(rows)
+    return StepCost(seconds / len(batches) / (times - 1), saved.total / len(longest))
 
 
 class _Saved:

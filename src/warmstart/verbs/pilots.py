@@ -16,8 +16,8 @@ from warmstart.core.errors import DataError, StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions
 from warmstart.core.progress import reporter
 from warmstart.decide.choice import Question, choose, contenders
-from warmstart.decide.forecast import BACKWARD, STARTS_FROM_PROBE, StrategyCost
-from warmstart.decide.halving import RUNGS, successive_halving
+from warmstart.decide.forecast import BACKWARD, STARTS_FROM_PROBE, StrategyCost, beside_steps
+from warmstart.decide.halving import RUNGS, rungs_of, successive_halving
 from warmstart.decide.label_evidence import in_turn
 from warmstart.strategies.protocol import Context
 from warmstart.strategies.table import STRATEGY, settings_for
@@ -28,10 +28,11 @@ from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
 
 _ARRANGEMENTS = ((3, 2), (2, 1), (1, 1))  # contenders and rungs: the first whose pilots fit
-_JUDGED = 1000  # rows of a fold that are judged, at most
+_JUDGED, _JUDGING = 1000, 0.25  # rows that are judged, at most, and share of a pilot's seconds for it
 _INNER = 0.1  # share of a pilot's rows that its checkpoint is chosen by
 _LEAST_ROWS, _LEAST_A_CLASS = 24, 2  # that a pilot learns from, below which it says nothing
-_PASSES = (1.0, 0.5, 0.25)  # of the epochs wanted, tried in this order while all rows fit
+_ENOUGH_A_CLASS = 16  # that it learns from, down to which it has all epochs on fewer rows
+_PASSES = (1.0, 0.5, 0.25)  # of the epochs wanted, tried in this order until enough rows fit
 _STARTING = 1.0  # seconds that a training takes beside its steps
 
 
@@ -70,11 +71,12 @@ def run_pilots(
     """
     many, rungs = arrangement(seconds, _short_pilot(measured, question))
     names = contenders(question, many)
+    rungs = rungs_of(len(names), rungs)
     if not names or (len(names) == 1 and choose(question).strategy == names[0] and not _rivals(question, names[0])):
         return ()
     reporter().say(f"Short trainings of {', '.join(names)}, in {seconds:.0f} s at most …")
     with tempfile.TemporaryDirectory() as folder:
-        bench = _PilotBench(situation, measured, question, options, Path(folder), {} if rates is None else rates)
+        bench = _PilotBench(situation, measured, question, options, Path(folder), {} if rates is None else rates, rungs)
 
         def rank(pilots: Sequence[PilotRun]) -> dict[str, float]:
             return {name: entry.mean for name, entry in choose(replace(question, pilots=pilots)).expected.items()}
@@ -91,14 +93,21 @@ def arrangement(seconds: float, each: float) -> tuple[int, int]:
 
 
 def _short_pilot(measured: Measured, question: Question) -> float:
-    """Seconds of a pilot with a quarter of the epochs on all the rows that a fold leaves."""
+    """Seconds of a pilot with all epochs on a quarter of the rows that a fold leaves, or on enough of them."""
     evidence = measured.evidence
     epochs = max(
         (c.epochs_wanted for c in question.costs if c.forecast.allowed and c.forecast.strategy in BACKWARD), default=1.0
     )
-    learned = (1 - 1 / RUNGS) * evidence.labelled * max(1.0, _PASSES[-1] * epochs)
-    judged = min(_JUDGED, evidence.labelled / RUNGS)
-    return _STARTING + measured.probe_seconds + learned * evidence.seconds_train + judged * evidence.seconds_forward
+    left = (1 - 1 / RUNGS) * evidence.labelled
+    rows = max(left / 4, min(left, _ENOUGH_A_CLASS * evidence.classes))
+    epoch = rows * evidence.seconds_train + _beside_steps("fine_tune", measured)
+    judged = min(_JUDGED, evidence.labelled - rows)
+    return _STARTING + measured.probe_seconds + epochs * epoch + judged * evidence.seconds_forward
+
+
+def _beside_steps(strategy: str, measured: Measured) -> float:
+    compute = measured.evidence.compute
+    return 0.0 if compute is None else beside_steps(strategy, compute)
 
 
 def _rivals(question: Question, name: str) -> bool:
@@ -108,27 +117,43 @@ def _rivals(question: Question, name: str) -> bool:
     return any(mean > found[name].mean - 2.0 * found[name].apart for mean in frozen)
 
 
-def length_that_fits(seconds: float, rows: int, epochs: float, per_row: float, least: int) -> Length | None:
-    """All rows for all, half or a quarter of the epochs; else fewer rows for a quarter; None when too few fit.
+def length_that_fits(
+    seconds: float, rows: int, epochs: float, per_row: float, enough: int, least: int, per_epoch: float = 0.0
+) -> Length | None:
+    """As many rows as fit for all, half or a quarter of the epochs: the first that leaves enough; None for too few.
 
     Args:
         seconds: for the steps.
         rows: that there are.
         epochs: that an unhurried training takes.
         per_row: seconds of a row's step.
+        enough: rows down to which fewer of them are better than fewer epochs.
         least: rows below which nothing can be learned.
+        per_epoch: seconds that an epoch takes beside its steps.
     """
+    found = Length(0, 0.0)
     for share in _PASSES:
         passes = max(1.0, share * epochs)
-        if seconds >= passes * rows * per_row:
-            return Length(rows, passes)
-    passes = max(1.0, _PASSES[-1] * epochs)
-    fitting = int(seconds / (passes * per_row))
-    return Length(fitting, passes) if fitting >= min(least, rows) else None
+        found = Length(max(0, min(rows, int((seconds / passes - per_epoch) / per_row))), passes)
+        if found.rows >= min(enough, rows):
+            break
+    return found if found.rows >= min(least, rows) else None
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Of the labelled rows those that a pilot learns from and those that judge it, and its epochs."""
+
+    train: np.ndarray
+    held: np.ndarray
+    epochs: float
 
 
 class _PilotBench:
-    """Trains one pilot after another; rung n is judged on fold n."""
+    """Trains one pilot after another; rung n is judged on fold n, and on what it does not learn from.
+
+    Of several rungs each has folds of its own to judge by, so that no row counts twice for a strategy.
+    """
 
     def __init__(
         self,
@@ -138,9 +163,10 @@ class _PilotBench:
         options: AdviseOptions,
         folder: Path,
         rates: Mapping[str, float],
+        rungs: int = 1,
     ) -> None:
         self.situation, self.measured, self.options, self.folder = situation, measured, options, folder
-        self.rates = rates
+        self.rates, self.rungs = rates, rungs
         self.epochs = {cost.forecast.strategy: cost.epochs_wanted for cost in question.costs}
         labelled = situation.labelled
         self.home = assign_folds(
@@ -150,32 +176,20 @@ class _PilotBench:
     def run(self, name: str, rung: int, seconds: float) -> PilotRun | None:
         """One pilot, or None when its seconds do not hold one."""
         start = time.perf_counter()
-        labelled, classes = self.situation.labelled, len(self.situation.labels)
-        fold = rung % (int(self.home.max()) + 1)
-        draw = np.random.default_rng((self.options.seed, rung))
-        held = draw.permutation(np.flatnonzero(self.home == fold))[:_JUDGED]
-        train = np.flatnonzero(self.home != fold)
-        train = train[in_turn(labelled.labels[train], draw)]
-        evidence = self.measured.evidence
-        per_row = evidence.seconds_forward
-        per_row += BACKWARD[name] * max(0.0, evidence.seconds_train - evidence.seconds_forward)
-        spare = seconds - _STARTING - len(held) * evidence.seconds_forward
-        spare -= self.measured.probe_seconds if name in STARTS_FROM_PROBE else 0.0
-        least = max(_LEAST_ROWS, _LEAST_A_CLASS * classes)
-        length = length_that_fits(spare, len(train), self.epochs[name], per_row, least)
-        if length is None or len(train) < least:
+        draw = self._draw(name, rung, seconds)
+        found = None if draw is None else self._train(name, rung, draw, seconds)
+        if draw is None or found is None:
             return None
-        logits = self._train(name, rung, train[: length.rows], held, length.epochs, seconds)
-        if logits is None:
-            return None
-        truth = labelled.labels[held]
+        held = draw.held
+        logits, epochs = found
+        truth = self.situation.labelled.labels[held]
         right = logits.argmax(1) == truth
-        probe = self._probe(train[: length.rows], held) == truth
+        probe = self._probe(draw.train, held) == truth
         return PilotRun(
             strategy=name,
             rung=rung,
-            rows=length.rows,
-            epochs=length.epochs,
+            rows=len(draw.train),
+            epochs=epochs,
             judged=len(held),
             right=int(right.sum()),
             probe_right=int(probe.sum()),
@@ -184,13 +198,48 @@ class _PilotBench:
             seconds=time.perf_counter() - start,
         )
 
-    def _train(
-        self, name: str, rung: int, train: np.ndarray, held: np.ndarray, epochs: float, seconds: float
-    ) -> np.ndarray | None:
-        """Logits of the held-out rows, (held, labels); None when the strategy is not possible here."""
+    def _draw(self, name: str, rung: int, seconds: float) -> _Draw | None:
+        """What a pilot learns from and is judged by; None when its seconds hold too little of either."""
+        labels, home = self.situation.labelled.labels, self.home
+        fold = rung % (int(home.max()) + 1)
+        rng = np.random.default_rng((self.options.seed, rung))
+        own = rng.permutation(np.flatnonzero(home == fold))
+        order = np.flatnonzero(home != fold)
+        order = order[in_turn(labels[order], rng)]
+        forward = max(1e-9, self.measured.evidence.seconds_forward)
+        judged = max(1, min(_JUDGED, len(labels), int(_JUDGING * seconds / forward)))
+        found = None
+        for _ in range(2):  # the second time knowing how many rows there are to judge
+            length = self._length(name, seconds - judged * forward, len(order))
+            if length is None:
+                return None
+            train, rest = order[: length.rows], order[length.rows :]
+            rest = rest[(home[rest] >= 0) & (home[rest] % self.rungs == rung % self.rungs)]
+            found = _Draw(train, np.concatenate([own, self._apart(rest, train)])[:judged], length.epochs)
+            judged = len(found.held)
+        return found
+
+    def _length(self, name: str, seconds: float, rows: int) -> Length | None:
+        """How much of a training fits when nothing but itself is to be paid for."""
+        evidence, classes = self.measured.evidence, len(self.situation.labels)
+        backward = BACKWARD[name] * max(0.0, evidence.seconds_train - evidence.seconds_forward)
+        per_row = backward + (1 + _INNER) * evidence.seconds_forward
+        spare = seconds - _STARTING - (self.measured.probe_seconds if name in STARTS_FROM_PROBE else 0.0)
+        enough, least = _ENOUGH_A_CLASS * classes, max(_LEAST_ROWS, _LEAST_A_CLASS * classes)
+        beside = _beside_steps(name, self.measured)
+        found = length_that_fits(spare, rows, self.epochs[name], per_row, enough, least, beside)
+        return None if rows < least else found
+
+    def _apart(self, rows: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Of some rows those whose group has none that is learned from."""
+        groups = self.situation.labelled.groups
+        return rows if groups is None else rows[~np.isin(groups[rows], groups[train])]
+
+    def _train(self, name: str, rung: int, draw: _Draw, seconds: float) -> tuple[np.ndarray, float] | None:
+        """Logits of the held-out rows, (held, labels), and the epochs trained; None where it is not possible."""
         situation, modality = self.situation, self.situation.task.card.modality
-        inner = max(1, round(_INNER * len(train)))  # the last of an order in which every class comes first
-        fit, validation = train[:-inner], train[-inner:]
+        inner = max(1, round(_INNER * len(draw.train)))  # the last of an order in which every class comes first
+        fit, validation, epochs = draw.train[:-inner], draw.train[-inner:], draw.epochs
         settings = settings_for(name, modality, self.options, fast_bf16=situation.fast_bf16, epochs=epochs)
         rate = self.rates.get(name, settings.learning_rate)
         settings = replace(settings, learning_rate=rate, num_train_epochs=epochs, max_steps=None, find_rate=False)
@@ -206,14 +255,18 @@ class _PilotBench:
                 seed=self.options.seed + rung,
                 work=self.folder / f"{name}-{rung}",
                 clock=Clock(seconds),
-                reserve=len(held) * self.measured.evidence.seconds_forward,
+                reserve=len(draw.held) * self.measured.evidence.seconds_forward,
                 progress=bar,
             )
             try:
                 outcome = STRATEGY[name](context)
             except (StrategyNotPossibleError, DataError):  # so few rows, classes or groups that it cannot be trained
                 return None
-        return logits_of(outcome.model, situation.labelled.take(held), frozen=False)
+        if outcome.stopped:  # by the clock
+            epochs = max((point.epoch for point in outcome.history), default=0.0)
+        if epochs <= 0:
+            return None
+        return logits_of(outcome.model, situation.labelled.take(draw.held), frozen=False), epochs
 
     def _probe(self, train: np.ndarray, held: np.ndarray) -> np.ndarray:
         """What the probe on the same rows answers to the held-out ones, (held,)."""

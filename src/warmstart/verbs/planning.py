@@ -36,7 +36,7 @@ from warmstart.verbs.compute import compute_evidence
 from warmstart.verbs.scoring import frozen_logits
 from warmstart.verbs.situation import Situation
 
-_AFTERWARDS = 12.0  # seconds to save, to load again in a new process, and to write the report
+AFTERWARDS = 12.0  # seconds to save, to load again in a new process, and to write the report
 _MARGIN = 1.15  # on the time of the last evaluations
 
 
@@ -152,7 +152,7 @@ def strategy_costs(
     modality = situation.task.card.modality
     epochs = {name: epochs_wanted(name, modality, options, len(measured.fit)) for name in TRAINED}
     budget = options.time_budget
-    spent = 0.0 if budget is None else budget - seconds_left + _AFTERWARDS + aside
+    spent = 0.0 if budget is None else budget - seconds_left + AFTERWARDS + aside
     spent += seconds_to_search(options, measured.evidence, seconds_left)
     counts = RowCounts(len(measured.fit), len(measured.validation), len(situation.test.labels))
     return forecast_costs(measured.evidence, counts, epochs, spent_seconds=spent, features_ready=True)
@@ -215,7 +215,7 @@ def expected_mixing(situation: Situation, options: TrainOptions, validation_rows
 def reserve_seconds(situation: Situation) -> float:
     """Seconds to keep after training: scoring the test rows, measuring what was forgotten, saving, loading again."""
     scoring = situation.seconds_forward * len(situation.test.labels)
-    return _AFTERWARDS + _MARGIN * (scoring + forgetting_seconds(situation))
+    return AFTERWARDS + _MARGIN * (scoring + forgetting_seconds(situation))
 
 
 def forgetting_seconds(situation: Situation) -> float:

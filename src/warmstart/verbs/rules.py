@@ -22,7 +22,7 @@ from warmstart.strategies.table import TRAINED, settings_for
 from warmstart.train.calibrate import StepCost
 from warmstart.verbs import facts
 from warmstart.verbs.compute import compute_evidence, outlined_compute
-from warmstart.verbs.planning import epochs_wanted, overrides_of, texts_of
+from warmstart.verbs.planning import AFTERWARDS, epochs_wanted, overrides_of, texts_of
 from warmstart.verbs.situation import Situation
 
 _UNKNOWN = Interval(math.nan, 0.0, 1.0)
@@ -115,5 +115,7 @@ def _plan(task: Task, evidence: Evidence, options: AdviseOptions) -> Plan:
     modality = task.card.modality
     fit, validation = (len(side) for side in task.split(options.validation_size, options.seed))
     epochs = {name: epochs_wanted(name, modality, options, fit) for name in TRAINED}
-    costs = forecast_costs(evidence, RowCounts(fit, validation, len(task.test)), epochs)
+    costs = forecast_costs(
+        evidence, RowCounts(fit, validation, len(task.test)), epochs, spent_seconds=AFTERWARDS
+    )  # none of a budget is gone: `adapt` will spend it from the start
     return make_plan(evidence, costs, modality, overrides_of(options))
