@@ -95,7 +95,7 @@ def _measure(clone: Classifier, inputs: Inputs, batch: int, bf16: bool, device: 
     for rows in batches:
         for repeat in range(times):
             start = time.perf_counter()
-            loss_of(rows).backward()
+            torch.autograd.backward(loss_of(rows))
             optimizer.step()
             optimizer.zero_grad()
             if repeat:
