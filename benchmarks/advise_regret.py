@@ -430,7 +430,20 @@ def report(found: dict[str, dict[str, Any]]) -> str:
         *(_row(f"{kind}: {name}", policy, done, math.nan) for kind, (name, policy) in rivals),
     ]
     head = ["policy", "mean regret, points", "95th percentile", "share of exhaustive cost"]
-    return "\n\n".join((contract.table(head, rows), _costs(timed), _choices(done), _forecasts(done)))
+    policies = {effort: advised(done, effort) for effort in ("rules", "probe", "pilot")}
+    policies |= {f"{kind}: {name}": policy for kind, (name, policy) in rivals}
+    sizes = _by_size(done, policies)
+    return "\n\n".join((contract.table(head, rows), sizes, _costs(timed), _choices(done), _forecasts(done)))
+
+
+def _by_size(done: Sequence[Case], policies: dict[str, Policy]) -> str:
+    """Mean regret at each size."""
+    sizes = sorted({case.labels for case in done})
+    rows = []
+    for name, policy in policies.items():
+        means = [np.mean([case.regret(policy(case)) for case in done if case.labels == labels]) for labels in sizes]
+        rows.append([name, *(f"{100 * mean:.2f}" for mean in means)])
+    return contract.table(["mean regret at labels a class", *(str(labels) for labels in sizes)], rows)
 
 
 def _costs(done: Sequence[Case]) -> str:
