@@ -437,13 +437,17 @@ def report(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _by_size(done: Sequence[Case], policies: dict[str, Policy]) -> str:
-    """Mean regret at each size."""
+    """Mean regret at each size, and its 95th percentile where there is more than the least."""
     sizes = sorted({case.labels for case in done})
     rows = []
     for name, policy in policies.items():
-        means = [np.mean([case.regret(policy(case)) for case in done if case.labels == labels]) for labels in sizes]
-        rows.append([name, *(f"{100 * mean:.2f}" for mean in means)])
-    return contract.table(["mean regret at labels a class", *(str(labels) for labels in sizes)], rows)
+        regrets = [(case.labels, 100 * case.regret(policy(case))) for case in done]
+        means = [np.mean([regret for labels, regret in regrets if labels == size]) for size in sizes]
+        more = [regret for labels, regret in regrets if labels > sizes[0]]
+        ends = [f"{np.mean(more):.2f}", f"{np.quantile(more, 0.95):.2f}"] if more else ["–", "–"]
+        rows.append([name, *(f"{mean:.2f}" for mean in means), *ends])
+    head = ["mean regret at labels a class", *(str(size) for size in sizes)]
+    return contract.table([*head, f"above {sizes[0]}", "95th percentile there"], rows)
 
 
 def _costs(done: Sequence[Case]) -> str:

@@ -175,8 +175,23 @@ def test_pilots_move_the_forecast_towards_what_they_saw():
     bad, _ = gain_over_probe("fine_tune", given, "text", Response(), [pilot(300, 360)])
     assert bad < before < good
     assert after < doubt
-    other = dataclasses.replace(pilot(360, 300), strategy="lora")
-    assert gain_over_probe("fine_tune", given, "text", Response(), [other]) == (before, doubt)
+
+
+def test_a_pilot_speaks_for_what_trains_like_it_with_less_certainty():
+    given, response = evidence(), Response()
+    lora = [dataclasses.replace(pilot(300, 360), strategy="lora")]
+    before, doubt = gain_over_probe("fine_tune", given, "text", response)
+    kin, after = gain_over_probe("fine_tune", given, "text", response, lora)
+    own, sure = gain_over_probe("fine_tune", given, "text", response, [pilot(300, 360)])
+    assert own < kin < before
+    assert sure < after < doubt
+    alone = gain_over_probe("scratch", given, "text", response)
+    assert (
+        gain_over_probe("scratch", given, "text", response, lora) == alone
+    )  # random weights have nothing to do with it
+    both = gain_over_probe("fine_tune", given, "text", response, [pilot(360, 300), *lora])
+    assert own < both[0] < gain_over_probe("fine_tune", given, "text", response, [pilot(360, 300)])[0]
+    assert both[1] < sure
 
 
 def test_a_pilot_cannot_lessen_the_luck_of_the_run_that_counts():
@@ -190,19 +205,23 @@ def test_a_pilot_cannot_lessen_the_luck_of_the_run_that_counts():
 
 def test_a_short_pilot_promises_more_than_it_saw_and_says_less():
     given, seen = evidence(), [pilot(330, 330)]
-    whole = gain_over_probe("fine_tune", given, "text", Response(), seen, Epochs(2.0, 2.0))
-    half = gain_over_probe("fine_tune", given, "text", Response(), seen, Epochs(4.0, 4.0))  # of which it had two
+    whole = gain_over_probe("fine_tune", given, "text", Response(), seen, {"fine_tune": Epochs(2.0, 2.0)})
+    half = gain_over_probe(
+        "fine_tune", given, "text", Response(), seen, {"fine_tune": Epochs(4.0, 4.0)}
+    )  # of which it had two
     assert half[0] > whole[0]
     assert half[1] > whole[1]
     assert gain_over_probe("fine_tune", given, "text", Response(), seen) == whole
 
 
 def test_a_training_without_all_its_epochs():
-    whole = gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(4.0, 4.0))
-    cut = gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(1.0, 4.0))
+    whole = gain_over_probe("lora", evidence(), "text", Response(), (), {"lora": Epochs(4.0, 4.0)})
+    cut = gain_over_probe("lora", evidence(), "text", Response(), (), {"lora": Epochs(1.0, 4.0)})
     assert cut[0] == pytest.approx(whole[0] - 0.75 * CUT_SHORT[0])
     assert cut[1] == pytest.approx(math.hypot(whole[1], 0.75 * CUT_SHORT[1]))
-    assert gain_over_probe("lora", evidence(), "text", Response(), (), Epochs(0.0, 4.0)) == whole  # not allowed anyway
+    assert (
+        gain_over_probe("lora", evidence(), "text", Response(), (), {"lora": Epochs(0.0, 4.0)}) == whole
+    )  # not allowed anyway
 
 
 def test_a_pilot_on_few_rows_is_carried_to_all_of_them():

@@ -21,6 +21,7 @@ FOLD = 0.8  # share of the labelled rows that a cross-validated score was learne
 SCATTER = 1.2  # times the deviation by drawn rows alone, that a cross-validated score has: its folds share rows
 PILOT_DOUBT = (0.08, 0.08)  # logits by which a pilot misleads about the whole: always, and for each halving of the rows
 CUT_SHORT = (0.37, 0.27)  # logits that a training misses without its epochs, in proportion, and the deviation
+KIN = 0.12  # logits by which a strategy that trains adds other than a second one does, expectations left out
 _UNKNOWN = 1.2  # deviation of a probe's logit where nothing was measured
 _FROM_WORDS = (0.3, 0.5)  # logits of a probe above TF-IDF, and the deviation
 _ROOM = 0.55  # of the way from the majority to 1, where a probe is expected when nothing was measured
@@ -81,8 +82,7 @@ def expected_scores(
         elif name == "linear_probe":
             found[name] = Expected(name, level, doubt, 0.0)
         elif name in PRIORS:
-            length = None if lengths is None else lengths.get(name)
-            gain, apart = gain_over_probe(name, evidence, modality, response, pilots, length)
+            gain, apart = gain_over_probe(name, evidence, modality, response, pilots, lengths)
             found[name] = Expected(name, level + gain, math.hypot(doubt, apart), apart)
     return found
 
@@ -176,31 +176,38 @@ def gain_over_probe(
     modality: Modality,
     response: Response,
     pilots: Sequence[PilotRun] = (),
-    length: Epochs | None = None,
+    lengths: Mapping[str, Epochs] | None = None,
 ) -> tuple[float, float]:
     """Logits that a trained strategy is expected to add to the probe, and the deviation.
 
     A pilot's gain is carried from the labels and epochs that it had to all of them, and weighed against what the
-    regression alone expects. Neither lessens the luck of the one run that counts.
+    regression alone expects. So is, with more doubt, a pilot of another strategy: what trains gains or loses together.
+    Nothing lessens the luck of the one run that counts.
     """
     here = evidence.per_class_median
     mean, deviation = response.predict(strategy, _regressors(evidence, modality, here), here)
     luck = response.scatter_of_a_run(strategy, here)
+    length = None if lengths is None else lengths.get(strategy)
     missing = 0.0 if length is None else length.missing()
-    own = [pilot for pilot in pilots if pilot.strategy == strategy and pilot.judged]
-    if own:
+    weights, gains = [1.0 / max(1e-9, deviation**2 - luck**2)], [mean]
+    for other in dict.fromkeys(pilot.strategy for pilot in pilots if pilot.judged):
+        if other != strategy and "scratch" in (other, strategy):  # random weights tell nothing of pretrained ones
+            continue
+        own = [pilot for pilot in pilots if pilot.strategy == other and pilot.judged]
         judged = sum(pilot.judged for pilot in own)
         there = here * sum(pilot.rows * pilot.judged for pilot in own) / judged / max(1, evidence.labelled)
-        short = sum(pilot.judged * (0.0 if length is None else length.missing(pilot.epochs)) for pilot in own) / judged
-        before, _ = response.predict(strategy, _regressors(evidence, modality, there), there)
+        whole = None if lengths is None else lengths.get(other)
+        short = sum(pilot.judged * (0.0 if whole is None else whole.missing(pilot.epochs)) for pilot in own) / judged
+        before, _ = response.predict(other, _regressors(evidence, modality, there), there)
         seen, error = pilot_gain(own)
-        carried = seen + mean - before + CUT_SHORT[0] * short
-        runs = response.scatter_of_a_run(strategy, there) ** 2 / len(own)
+        runs = response.scatter_of_a_run(other, there) ** 2 / len(own)
         halvings = math.log2(max(1.0, here / max(1.0, there)))
         misled = PILOT_DOUBT[0] ** 2 + (PILOT_DOUBT[1] * halvings) ** 2 + (CUT_SHORT[1] * short) ** 2
-        weights = 1.0 / max(1e-9, deviation**2 - luck**2), 1.0 / (error**2 + misled + runs)
-        mean = (weights[0] * mean + weights[1] * carried) / sum(weights)
-        deviation = math.sqrt(1.0 / sum(weights) + luck**2)
+        apart = 0.0 if other == strategy else KIN**2
+        weights.append(1.0 / (error**2 + misled + runs + apart))
+        gains.append(seen + mean - before + CUT_SHORT[0] * short)
+    mean = sum(w * gain for w, gain in zip(weights, gains, strict=True)) / sum(weights)
+    deviation = math.sqrt(1.0 / sum(weights) + luck**2)
     return mean - CUT_SHORT[0] * missing, math.hypot(deviation, CUT_SHORT[1] * missing)
 
 
