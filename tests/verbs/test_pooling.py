@@ -14,7 +14,7 @@ from warmstart.backbones.embed import forward
 from warmstart.backbones.load import load_backbone
 from warmstart.core.options import DataOptions, ModelOptions
 from warmstart.data.task import Task, load_task
-from warmstart.verbs import pooling
+from warmstart.verbs import pooling, situation
 from warmstart.verbs.pooling import WIDER, better_pooling
 from warmstart.verbs.situation import load_for
 
@@ -71,12 +71,39 @@ def test_few_rows_and_other_poolings_are_left_alone(
     options = ModelOptions(model=str(tiny_model))
     make_wider_better(monkeypatch, task, gain=2.0)
     backbone = load_backbone(str(tiny_model))
-    assert better_pooling(task, backbone, options, 0) == WIDER
+    assert better_pooling(task, backbone, options, 0).pooling == WIDER
     few = write_rows(tmp_path / "few.csv", 300)
     small = load_task(DataOptions(data=str(few), text_column="text", label_column="kind", test_size=60))
-    assert better_pooling(small, backbone, options, 0) is None
+    assert better_pooling(small, backbone, options, 0).pooling is None
     for other in ("cls", "max"):
-        assert better_pooling(task, load_backbone(str(tiny_model), pooling=other), options, 0) is None
+        left = better_pooling(task, load_backbone(str(tiny_model), pooling=other), options, 0)
+        assert (left.pooling, left.features) == (None, None)
+
+
+def test_no_row_is_embedded_twice(
+    task: Task, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ModelOptions(model=str(tiny_model), cache_dir=str(tmp_path / "cache"))
+    backbone = load_for(task, options.model, options, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(situation, "_time_forward", lambda *given: 0.001)
+        patch.setattr(situation, "forward", lambda *given, **more: pytest.fail("the rows were embedded again"))
+        found = situation.encode_task(task, backbone, options, "labelled").labelled.features
+    texts = list(task.labelled["text"])
+    want = forward(backbone.encoder, backbone.preprocessor.encode({"text": texts})).features
+    np.testing.assert_allclose(found, want, atol=2e-2 if torch.cuda.is_available() else 5e-3)
+
+
+def test_features_of_some_rows_are_not_kept(task: Task, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ModelOptions(model=str(tiny_model))
+    for gain in (0.0, 2.0):
+        make_wider_better(monkeypatch, task, gain=gain)
+        found = better_pooling(task, load_backbone(str(tiny_model)), options, 0).features
+        assert found is not None
+        assert len(found) == len(task.labelled)
+        with monkeypatch.context() as patch:
+            patch.setattr(pooling, "_MOST", 420)
+            assert better_pooling(task, load_backbone(str(tiny_model)), options, 0).features is None
 
 
 def test_a_result_with_two_poolings_reloads(reviews: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ pooling is, is `backbones.classifier`'s.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,22 +27,35 @@ _LEAST, _MOST = 400, 1000  # labelled rows that are looked at
 _ERRORS = 2.0  # standard errors by which the wider one must be better: it is twice as wide for every later row
 
 
-def better_pooling(task: Task, backbone: Backbone, options: LoadOptions, seed: int) -> str | None:
-    """`cls+mean` where its probe is clearly better than that of the model's own mean; None to leave it as it is.
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """Which pooling to take, None for the model's own, and what came with the answer.
+
+    Attributes:
+        pooling: `cls+mean`, or None.
+        features: of all labelled rows under it, (rows, width) float32; None where not all of them were looked at.
+    """
+
+    pooling: str | None = None
+    features: np.ndarray | None = None
+
+
+def better_pooling(task: Task, backbone: Backbone, options: LoadOptions, seed: int) -> Pooled:
+    """`cls+mean` where its probe is clearly better than that of the model's own mean.
 
     Nothing is looked at where the user named a pooling, the model has another than the mean or dense layers behind
     it, or fewer than 400 rows are labelled.
     """
     rows = len(task.labelled)
     if options.pooling is not None or backbone.config.pooling != "mean" or backbone.config.projections:
-        return None
+        return Pooled()
     if backbone.kind != "text" or rows < _LEAST:
-        return None
+        return Pooled()
     taken = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST])
     labels = np.asarray(task.labelled["label"], dtype=np.int64)[taken]
     counts = np.bincount(labels)
     if np.count_nonzero(counts > 1) < 2:
-        return None
+        return Pooled()
     own, wider = _both(task, backbone, taken)
     losses = []
     for features in (own, wider):
@@ -52,12 +66,12 @@ def better_pooling(task: Task, backbone: Backbone, options: LoadOptions, seed: i
     error = float(gain.std(ddof=1)) / len(gain) ** 0.5
     before, after = (float(loss.mean()) for loss in losses)
     if not gain.mean() > _ERRORS * error:
-        return None
+        return Pooled(None, own if len(taken) == rows else None)
     reporter().say(
         f"Pooling: {WIDER}. The probe's cross-validated log-loss is {after:.3f} with the first token beside the mean, "
         f"and {before:.3f} with the mean alone, on {len(labels):,} rows."
     )
-    return WIDER
+    return Pooled(WIDER, wider if len(taken) == rows else None)
 
 
 def _both(task: Task, backbone: Backbone, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

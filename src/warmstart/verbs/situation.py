@@ -26,7 +26,7 @@ from warmstart.data.task import Task, load_task
 from warmstart.strategies.protocol import Rows, Settings
 from warmstart.train.calibrate import StepCost, cost_of_a_row
 from warmstart.train.forgetting import Reference
-from warmstart.verbs.pooling import better_pooling
+from warmstart.verbs.pooling import Pooled, better_pooling
 
 REFERENCE_OFF = "none"
 REFERENCE_ROWS = 256  # at most
@@ -129,9 +129,12 @@ def load_for(task: Task, name: str, options: LoadOptions, seed: int | None = Non
     """
     backbone = _load(name, options, options.pooling)
     check_kind(task, name, backbone.kind)
-    pooling = None if seed is None else better_pooling(task, backbone, options, seed)
-    if pooling is not None:
-        backbone = _load(name, options, pooling)
+    pooled = Pooled() if seed is None else better_pooling(task, backbone, options, seed)
+    if pooled.pooling is not None:
+        backbone = _load(name, options, pooled.pooling)
+    if pooled.features is not None:  # so that no row is embedded twice
+        cache = FeatureCache(cache_root(options.cache_dir))
+        cache.put(_rows_key(backbone, cache, best_device(), task.labelled, task.card, "labelled"), pooled.features)
     reporter().say(f"Model: {backbone.card.name}, {backbone.card.parameters:,} parameters, from {backbone.card.source}")
     return backbone
 
@@ -198,8 +201,7 @@ def _embed(
 ) -> tuple[Rows, float | None]:
     inputs, labels = _encode(backbone, rows)
     dtype = fast_dtype(device)
-    places = hashlib.sha256(np.asarray(rows["row"], dtype=np.int64).tobytes()).hexdigest()
-    key = feature_key(backbone, cache, device, {"data": card.fingerprint, "rows": places, "split": name})
+    key = _rows_key(backbone, cache, device, rows, card, name)
     found = cache.get(key)
     if found is not None and found.shape == (len(labels), backbone.card.features):
         reporter().say(f"Features of {len(labels):,} {name} rows: from the cache")
@@ -211,6 +213,14 @@ def _embed(
     cache.put(key, computed.features)
     per_row = computed.seconds / max(1, len(labels))
     return Rows(inputs, labels, computed.features), per_row if len(labels) >= _TIMED_ROWS else None
+
+
+def _rows_key(
+    backbone: Backbone, cache: FeatureCache, device: torch.device, rows: datasets.Dataset, card: TaskCard, name: str
+) -> str:
+    """What the features of one side of a task are kept under."""
+    places = hashlib.sha256(np.asarray(rows["row"], dtype=np.int64).tobytes()).hexdigest()
+    return feature_key(backbone, cache, device, {"data": card.fingerprint, "rows": places, "split": name})
 
 
 def feature_key(backbone: Backbone, cache: FeatureCache, device: torch.device, rows: dict[str, str]) -> str:
