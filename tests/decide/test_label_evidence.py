@@ -20,7 +20,7 @@ from warmstart.decide.label_evidence import (
 )
 from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit
 from warmstart.train.folds import assign_folds
-from warmstart.train.probe_solver import fit_probe, solve_probe
+from warmstart.train.probe_solver import fit_like, solve_probe
 
 
 def blobs(rows=240, gap=2.5, classes=3, width=8, seed=0):
@@ -73,12 +73,13 @@ def test_noise_that_was_put_in_is_found(share):
 
 def test_a_curve_point_is_that_of_a_slow_cross_validation():
     features, labels = blobs(rows=120, gap=1.5)
-    curve = learning_curve(features, labels, 3, c=0.01, seed=3)
+    probe = solve_probe(features, labels, 3)
+    curve = learning_curve(features, labels, probe, seed=3)
     whole = next(point for point in curve if point.strategy == "linear_probe" and point.rows == 96)
     home = assign_folds(labels, 3, seed=3)
     hits = 0
     for fold in range(5):
-        weight, bias = fit_probe(features[home != fold], labels[home != fold], 3, 0.01)
+        weight, bias = fit_like(probe, features[home != fold], labels[home != fold])
         hits += int(((features[home == fold] @ weight.T + bias).argmax(1) == labels[home == fold]).sum())
     assert whole.score == wilson_interval(hits, 120)
     assert [(p.strategy, p.rows) for p in curve] == [

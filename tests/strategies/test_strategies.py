@@ -12,14 +12,16 @@ import toy
 
 from warmstart.backbones.classifier import Classifier
 from warmstart.backbones.embed import forward
+from warmstart.backbones.load import load_backbone
 from warmstart.core.clock import Clock
 from warmstart.core.errors import SettingError, StrategyNotPossibleError
 from warmstart.core.options import AdviseOptions
 from warmstart.strategies import rate_search
-from warmstart.strategies.protocol import Outcome, Settings
+from warmstart.strategies.protocol import Outcome, Rows, Settings
 from warmstart.strategies.table import STRATEGY, TRAINED, settings_for
 from warmstart.train.forgetting import take_reference
 from warmstart.train.unfreezing import Unfreezing
+from warmstart.verbs.scoring import frozen_logits
 
 LEARNING = ("linear_probe", *TRAINED)
 _TASKS: dict[str, toy.Task] = {}
@@ -247,6 +249,60 @@ def test_zero_shot_is_cosine_to_the_names(templates: tuple[str, ...], tmp_path: 
     logits = found.model(**inputs.batch(range(2))).logits
     assert torch.allclose(logits, task("bert").backbone.logit_scale * text @ named.T, atol=1e-4)
     assert found.settings == {"templates": list(used)}
+
+
+FEELINGS = {
+    "anger": (
+        "How dare they charge me twice for this!",
+        "I am sick of being lied to by that company.",
+        "He slammed the door and shouted at everyone.",
+        "Stop calling me, this is outrageous.",
+        "She could not forgive such an insult.",
+        "The driver cursed at the car in front.",
+        "They broke my bike and did not even apologise.",
+        "I want a refund and I want it now!",
+    ),
+    "fear": (
+        "I heard steps behind me in the dark street.",
+        "What if the test comes back positive?",
+        "She trembled as the storm came closer.",
+        "He did not dare to open the letter.",
+        "I cannot sleep, something is in the attic.",
+        "The dog hides under the bed when there is thunder.",
+        "We were terrified that the ice would break.",
+        "My hands shake before every flight.",
+    ),
+    "joy": (
+        "We danced until the sun came up.",
+        "I got the job, I could hug the whole world!",
+        "The children laughed at the puppy in the snow.",
+        "What a wonderful surprise to see you here.",
+        "She smiled all day after the good news.",
+        "Best holiday ever, we did not want to leave.",
+        "He sang in the shower, as happy as can be.",
+        "At last our team has won the cup!",
+    ),
+}
+
+
+def test_a_probe_of_few_rows_starts_from_the_label_names(tmp_path: Path) -> None:
+    backbone = load_backbone("sentence-transformers/all-MiniLM-L6-v2")
+    names = tuple(FEELINGS)
+
+    def rows(part: slice) -> Rows:
+        texts = [(text, place) for place, name in enumerate(names) for text in FEELINGS[name][part]]
+        inputs = backbone.preprocessor.encode({"text": [text for text, _ in texts]})
+        features = forward(backbone.encoder, inputs, dtype=torch.float32, device=toy.CPU).features
+        return Rows(inputs, np.array([place for _, place in texts]), features)
+
+    test = rows(slice(2, None))
+    made = dataclasses.replace(toy.context(task("bert"), tmp_path), backbone=backbone, modality="text")
+    right = {}
+    for labels in (names, ("0", "1", "2")):
+        found = STRATEGY["linear_probe"](dataclasses.replace(made, labels=labels, fit=rows(slice(0, 2))))
+        assert (found.settings["label_names"] > 0) == (labels == names)
+        right[labels] = int((frozen_logits(found.model, test.features).argmax(1) == test.labels).sum())
+    assert right[names] >= right["0", "1", "2"] + 2, right  # of 18
 
 
 def test_zero_shot_refuses(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from warmstart.core.ledger import LedgerEntry, Scorecard
 from warmstart.decide.forecast import StrategyCost
 from warmstart.decide.logit import to_logit
 from warmstart.train.calibrate import StepCost
+from warmstart.train.probe_solver import solve_probe
 from warmstart.verbs import pilots as pilots_module
 from warmstart.verbs.domain import scrambled_pictures, scrambled_texts, token_counts
 from warmstart.verbs.ledger import ledger_path, read_ledger
@@ -156,7 +157,7 @@ def pilot_bench(
     monkeypatch.setattr(pilots_module._PilotBench, "_train", train)
     bench = pilots_module._PilotBench(
         SimpleNamespace(labelled=labelled, labels=("a", "b")),  # type: ignore[arg-type]
-        SimpleNamespace(evidence=evidence, probe_seconds=0.0, probe=SimpleNamespace(c=0.01)),  # type: ignore[arg-type]
+        SimpleNamespace(evidence=evidence, probe_seconds=0.0, probe=solve_probe(features, labels, classes)),  # type: ignore[arg-type]
         SimpleNamespace(costs=[StrategyCost(Forecast("fine_tune", 1.0, True, ""), 4.0, 4.0)]),  # type: ignore[arg-type]
         SimpleNamespace(seed=0),  # type: ignore[arg-type]
         Path(),

@@ -110,6 +110,7 @@ class Evidence(Record):
     labels: LabelEvidence | None = None
     domain: DomainEvidence | None = None
     compute: ComputeEvidence | None = None
+    label_names: float = 0.0  # exponent of zero-shot in the probe's product with it; 0: the probe is of the rows alone
     transferability: dict[str, float] | None = None  # score → value; inputs to a decision, not oracles
 
 

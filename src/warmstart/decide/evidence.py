@@ -81,6 +81,7 @@ def gather(
         tfidf=known.get("tfidf"),
         knn=known.get("knn", unknown),
         probe=unknown if probe is None else _judged(probe.cross_validated_logits, labels),
+        label_names=0.0 if probe is None else probe.names_weight,
         seconds_forward=float(seconds_forward),
         seconds_train=float(seconds_train),
         parameters=int(parameters),

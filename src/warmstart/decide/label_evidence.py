@@ -21,7 +21,7 @@ from warmstart.core.statistics import wilson_interval
 from warmstart.decide.logit import Z90, from_logit, logit_of
 from warmstart.train.folds import assign_folds
 from warmstart.train.knn import knn_predict
-from warmstart.train.probe_solver import ProbeSolution, fit_probe, prior_shift
+from warmstart.train.probe_solver import ProbeSolution, fit_like, prior_shift
 
 MORE = 100  # labels whose worth is asked for
 SHOWN = 20  # suspicious rows that are listed
@@ -74,7 +74,7 @@ def confident_disagreement(probabilities: Floats, labels: Ints) -> Disagreement:
 
 
 def learning_curve(
-    features: Floats, labels: Ints, classes: int, *, c: float, seed: int, groups: npt.NDArray[Any] | None = None
+    features: Floats, labels: Ints, probe: ProbeSolution, *, seed: int, groups: npt.NDArray[Any] | None = None
 ) -> tuple[CurvePoint, ...]:
     """Accuracy of the probe and of kNN on an eighth, a quarter, half and all of what each fold leaves to learn from.
 
@@ -84,11 +84,11 @@ def learning_curve(
     Args:
         features: (rows, width).
         labels: (rows,).
-        classes: how many classes there are.
-        c: inverse regularisation of the probe, as chosen on all rows.
+        probe: solved on all rows; its C, temperature and label names are those of every point.
         seed: of folds and order.
         groups: (rows,) of names; rows that share one are held out together.
     """
+    classes = len(probe.weight)
     home = assign_folds(labels, classes, seed=seed, groups=groups)
     hits = {(name, share): 0 for share in _SHARES for name in ("linear_probe", "knn")}
     sizes = dict.fromkeys(_SHARES, 0.0)
@@ -100,7 +100,7 @@ def learning_curve(
             some = order[: max(2, round(share * len(order)))]
             sizes[share] += len(some) / len(folds)
             x, y = features[some], labels[some]
-            answers = _probe(x, y, classes, c, features[held], prior_shift(labels, y, classes))
+            answers = _probe(probe, x, y, features[held], prior_shift(labels, y, classes))
             hits["linear_probe", share] += int((answers == labels[held]).sum())
             hits["knn", share] += int((knn_predict(x, y, features[held], classes).argmax(axis=1) == labels[held]).sum())
     judged = int((home >= 0).sum())
@@ -112,10 +112,10 @@ def learning_curve(
     )
 
 
-def _probe(x: Floats, y: Ints, classes: int, c: float, queries: Floats, shift: Floats) -> npt.NDArray[np.int64]:
+def _probe(probe: ProbeSolution, x: Floats, y: Ints, queries: Floats, shift: Floats) -> npt.NDArray[np.int64]:
     if len(np.unique(y)) < 2:
         return np.full(len(queries), y[0], dtype=np.int64)
-    weight, bias = fit_probe(x, y, classes, c)
+    weight, bias = fit_like(probe, x, y)
     return np.asarray((queries @ weight.T + bias + shift).argmax(axis=1), dtype=np.int64)
 
 
@@ -212,8 +212,7 @@ def label_evidence(
     curve = learning_curve(
         features[some],
         labels[some],
-        classes,
-        c=probe.c,
+        probe,
         seed=seed,
         groups=None if groups is None else groups[some],
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from warmstart.core.decision import DomainEvidence, LabelEvidence
+from warmstart.core.decision import DomainEvidence, Evidence, LabelEvidence
 from warmstart.core.record import Interval
 from warmstart.core.sizes import show_bytes, show_parameters
 from warmstart.decide.choice import NONE, Choice, Question, cheapest_first, choose, turns
@@ -23,7 +23,7 @@ def reasons(question: Question, choice: Choice, fixed: Mapping[str, Any]) -> tup
     """Why: the comparison that decided, then what stands behind it, then what was ruled out and what was cut."""
     evidence = question.evidence
     found = [_main(question, choice), _huge(question, choice)]
-    found += [_floors(question), _pilots(question)]
+    found += [_names(evidence), _floors(question), _pilots(question)]
     if evidence.labels is not None:
         found += [_noise(evidence.labels), _more_labels(evidence.labels)]
     if evidence.domain is not None:
@@ -118,6 +118,15 @@ def _floors(question: Question) -> str:
     return (
         f"The probe ({_score(probe)}) does not beat {' and '.join(found)}: the features do not fit these "
         f"{_INPUTS[question.modality]} as they are."
+    )
+
+
+def _names(evidence: Evidence) -> str:
+    if not evidence.label_names:
+        return ""
+    return (
+        f"The probe starts from the label names (weight {evidence.label_names:g}, by cross-validation), "
+        "and what trains starts from the probe."
     )
 
 

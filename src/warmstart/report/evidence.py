@@ -26,6 +26,8 @@ def evidence_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
         ("Linear probe, %", evidence.probe),
     )
     lines += [(name, formats.interval_percent(score)) for name, score in scores]
+    if evidence.label_names:
+        lines.append(("Weight of the label names in the probe", f"{evidence.label_names:g}"))
     lines += [(name, f"{value:.4g}") for name, value in (evidence.transferability or {}).items()]
     if evidence.domain is not None:
         lines += _domain(evidence.domain)

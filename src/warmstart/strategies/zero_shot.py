@@ -5,6 +5,7 @@ The head's weights are the label embeddings, so the result is a classifier like 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from warmstart.backbones.label_names import IMAGE_TEMPLATES, TEXT_TEMPLATES, embed_names, have_names
@@ -18,6 +19,31 @@ def zero_shot(context: Context) -> Outcome:
     Raises:
         StrategyNotPossibleError: when the model embeds no label names, or the labels are bare numbers.
     """
+    weights, templates = _name_weights(context)
+    model = context.backbone.classifier(context.labels, context.modality)
+    model.config.normalize = True
+    model.config.feature_scale = context.backbone.logit_scale
+    with torch.no_grad():
+        model.head.weight.copy_(weights)
+        model.head.bias.zero_()
+    return Outcome(model.eval(), trainable=0, settings={"templates": list(templates)})
+
+
+def name_head(context: Context) -> np.ndarray | None:
+    """Zero-shot as a linear head on the features as they are, (labels, features); None where it is not possible.
+
+    Features that are not scaled to unit length are taken to be as long as they are on average.
+    """
+    try:
+        weights, _ = _name_weights(context)
+    except StrategyNotPossibleError:
+        return None
+    length = float(np.linalg.norm(context.fit.features, axis=1).mean())
+    return np.asarray(weights.float()) * (context.backbone.logit_scale / length) if length > 0 else None
+
+
+def _name_weights(context: Context) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The label embeddings, (labels, features), and the templates that they come from."""
     embed = context.backbone.embed_labels
     if embed is None:
         raise StrategyNotPossibleError(
@@ -28,11 +54,4 @@ def zero_shot(context: Context) -> Outcome:
     default = IMAGE_TEMPLATES if context.modality == "image" else TEXT_TEMPLATES
     chosen = context.settings.templates
     templates = chosen if chosen else default
-    weights = embed_names(embed, context.labels, templates)  # (labels, features)
-    model = context.backbone.classifier(context.labels, context.modality)
-    model.config.normalize = True
-    model.config.feature_scale = context.backbone.logit_scale
-    with torch.no_grad():
-        model.head.weight.copy_(weights)
-        model.head.bias.zero_()
-    return Outcome(model.eval(), trainable=0, settings={"templates": list(templates)})
+    return embed_names(embed, context.labels, templates), templates

@@ -52,6 +52,8 @@ class ProbeSolution:
             not see the row, its intercepts those of all rows' shares of the classes. A row whose class has no other row
             gets the log-shares of the other rows' classes.
         path: (C, score) for every C tried, ascending; higher is better (log-loss is negated).
+        names: (classes, features) float32, the part of `weight` that is the label names'; None where it has none.
+        names_weight: their exponent in the product (`warmstart.train.name_prior`); 0 where they are no part of it.
     """
 
     weight: npt.NDArray[np.float32]
@@ -60,6 +62,8 @@ class ProbeSolution:
     temperature: float
     cross_validated_logits: npt.NDArray[np.float32]
     path: tuple[tuple[float, float], ...]
+    names: npt.NDArray[np.float32] | None = None
+    names_weight: float = 0.0
 
 
 def solve_probe(
@@ -104,22 +108,24 @@ def solve_probe(
         return _solve(np.ascontiguousarray(features, dtype=np.float64), labels, classes, weights, metric, seed, groups)
 
 
-def fit_probe(features: Floats, labels: Ints, classes: int, c: float) -> tuple[Doubles, Doubles]:
-    """One fit at a given C, without choosing: weight (classes, features) and bias (classes,) for raw features.
+def fit_like(probe: ProbeSolution, features: Floats, labels: Ints) -> tuple[Doubles, Doubles]:
+    """The probe of other rows, without choosing again: weight (classes, features) and bias (classes,) for raw features.
 
     Args:
+        probe: whose C, temperature and label names are taken.
         features: (rows, features), finite.
-        labels: (rows,), from 0 to classes - 1, of two classes at least.
-        classes: how many columns the head has.
-        c: as in `ProbeSolution`.
+        labels: (rows,), of two classes at least.
 
     Raises:
         DataError: as `solve_probe`.
     """
+    classes = len(probe.weight)
     _check(features, labels, classes, None, "log_loss")
-    raw = np.ascontiguousarray(features, dtype=np.float64)
+    raw, ones = np.ascontiguousarray(features, dtype=np.float64), np.ones(classes)
     with threadpool_limits(1 if len(labels) * min(raw.shape) * classes < _WORTH_THREADS else None, user_api="blas"):
-        return _Problem(raw, labels, classes, np.ones(classes)).solve(c, _PATH_TOLERANCE)
+        weight, bias = _Problem(raw, labels, classes, ones).solve(probe.c, _PATH_TOLERANCE)
+    weight, bias = _tempered(weight, bias, probe.temperature, log_shares(labels, classes, ones))
+    return weight + (0.0 if probe.names is None else probe.names), bias
 
 
 def _solve(
@@ -137,7 +143,7 @@ def _solve(
     tried: dict[float, Doubles] = {}
     scores: dict[float, tuple[float, float]] = {}
 
-    prior = _log_shares(labels, classes, weights)
+    prior = log_shares(labels, classes, weights)
 
     def try_all(grid: tuple[float, ...]) -> None:
         rises = 0
@@ -158,9 +164,10 @@ def _solve(
     logits = (tried[best] - prior) / temperature + prior
     logits[home < 0] = _shares_of_others(labels, classes)[home < 0]
     weight, bias = _Problem(raw, labels, classes, weights).solve(best, _FINAL_TOLERANCE)
+    weight, bias = _tempered(weight, bias, temperature, prior)
     return ProbeSolution(
-        weight=(weight / temperature).astype(np.float32),
-        bias=((bias - prior) / temperature + prior).astype(np.float32),
+        weight=weight.astype(np.float32),
+        bias=bias.astype(np.float32),
         c=best,
         temperature=temperature,
         cross_validated_logits=logits.astype(np.float32),
@@ -284,7 +291,12 @@ def prior_shift(every: Ints, learned: Ints, classes: int, class_weights: Floats 
     return found
 
 
-def _log_shares(labels: Ints, classes: int, class_weights: Doubles) -> Doubles:
+def _tempered(weight: Doubles, bias: Doubles, temperature: float, prior: Doubles) -> tuple[Doubles, Doubles]:
+    """A head divided by the temperature, but for the classes' shares."""
+    return weight / temperature, (bias - prior) / temperature + prior
+
+
+def log_shares(labels: Ints, classes: int, class_weights: Doubles) -> Doubles:
     """Logarithm of each class's share of the rows' weights, (classes,); a class without rows counts as half a row."""
     rows = class_weights * np.maximum(np.bincount(labels, minlength=classes), 0.5)
     found: Doubles = np.log(rows / rows.sum())

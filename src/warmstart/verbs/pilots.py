@@ -22,7 +22,7 @@ from warmstart.decide.label_evidence import in_turn
 from warmstart.strategies.protocol import Context
 from warmstart.strategies.table import STRATEGY, settings_for
 from warmstart.train.folds import assign_folds
-from warmstart.train.probe_solver import fit_probe
+from warmstart.train.probe_solver import fit_like
 from warmstart.verbs.planning import Measured
 from warmstart.verbs.scoring import logits_of
 from warmstart.verbs.situation import Situation
@@ -274,6 +274,6 @@ class _PilotBench:
         labels = labelled.labels[train]
         if len(np.unique(labels)) < 2:
             return np.full(len(held), labels[0])
-        weight, bias = fit_probe(labelled.features[train], labels, len(self.situation.labels), self.measured.probe.c)
+        weight, bias = fit_like(self.measured.probe, labelled.features[train], labels)
         answers: np.ndarray = (labelled.features[held] @ weight.T + bias).argmax(1)
         return answers

@@ -23,14 +23,14 @@ from warmstart.decide.forecast import Rows as RowCounts
 from warmstart.decide.forecast import StrategyCost, forecast_costs
 from warmstart.decide.label_evidence import label_evidence
 from warmstart.decide.plan import make_plan
+from warmstart.strategies.linear_probe import solve
 from warmstart.strategies.protocol import Context
 from warmstart.strategies.rate_search import SHARE
 from warmstart.strategies.remedies import interpolation_seconds
 from warmstart.strategies.table import TRAINED, settings_for, start_of
 from warmstart.strategies.zero_shot import zero_shot
-from warmstart.train.class_weights import balanced_class_weights
 from warmstart.train.lr_find import search_seconds
-from warmstart.train.probe_solver import ProbeSolution, solve_probe
+from warmstart.train.probe_solver import ProbeSolution
 from warmstart.verbs import facts
 from warmstart.verbs.compute import compute_evidence
 from warmstart.verbs.scoring import frozen_logits
@@ -81,15 +81,7 @@ def measure(
         test_texts=texts_of(situation.task, "test") if judged else None,
     )
     start = time.perf_counter()
-    probe = solve_probe(
-        labelled.features,
-        labelled.labels,
-        classes,
-        class_weights=balanced_class_weights(labelled.labels, classes) if options.class_weights == "balanced" else None,
-        metric="log_loss",
-        seed=seed,
-        groups=groups,
-    )
+    probe = solve(_frozen(situation, "linear_probe", options, seed))
     probe_seconds = time.perf_counter() - start
     settings = settings_for("fine_tune", situation.task.card.modality, options, fast_bf16=situation.fast_bf16)
     step = situation.step_cost(settings, seed)
@@ -99,7 +91,7 @@ def measure(
         features=labelled.features,
         texts=None,
         probe=probe,
-        zero_shot_logits=_zero_shot_logits(situation, options),
+        zero_shot_logits=_zero_shot_logits(situation, options, seed),
         seconds_forward=situation.seconds_forward,
         seconds_train=step.seconds,
         parameters=situation.backbone.card.parameters,
@@ -233,21 +225,26 @@ def texts_of(task: Task, side: str) -> list[str] | list[tuple[str, str]] | None:
     return list(rows["text"])
 
 
-def _zero_shot_logits(situation: Situation, options: TrainOptions) -> np.ndarray | None:
+def _frozen(situation: Situation, name: str, options: TrainOptions, seed: int) -> Context:
+    """What a strategy that trains nothing is told, all labelled rows to learn from."""
     modality = situation.task.card.modality
-    context = Context(
+    return Context(
         backbone=situation.backbone,
         modality=modality,
         labels=situation.labels,
         fit=situation.labelled,
         validation=situation.labelled,
-        settings=settings_for("zero_shot", modality, options, fast_bf16=situation.fast_bf16),
-        seed=0,
+        settings=settings_for(name, modality, options, fast_bf16=situation.fast_bf16),
+        seed=seed,
         work=Path(),
         clock=Clock(),
         reserve=0.0,
     )
+
+
+def _zero_shot_logits(situation: Situation, options: TrainOptions, seed: int) -> np.ndarray | None:
     try:
-        return frozen_logits(zero_shot(context).model, situation.labelled.features)
+        found = zero_shot(_frozen(situation, "zero_shot", options, seed))
+        return frozen_logits(found.model, situation.labelled.features)
     except StrategyNotPossibleError:
         return None
