@@ -172,7 +172,7 @@ def _probe_on_all(probe: Finished, situation: Situation, measured: Measured) -> 
         probe.run,
         test=score(logits, situation.test.labels, situation.labels, temperature),
         seconds=probe.run.seconds + measured.probe_seconds,
-        settings={**probe.run.settings, "C": measured.probe.c},
+        settings={**probe.run.settings, "C": measured.probe.c, "label_names": measured.probe.names_weight},
     )
     outcome = dataclasses.replace(probe.outcome, model=model.eval())
     return dataclasses.replace(probe, run=run, outcome=outcome, test_logits=logits, temperature=temperature)
