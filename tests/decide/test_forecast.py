@@ -30,7 +30,9 @@ def test_without_a_budget_all_is_allowed_and_seconds_add_up():
 
 def test_cached_features_are_not_paid_again():
     got = by_name(evidence(), features_ready=True)
-    assert got["linear_probe"].forecast.seconds == pytest.approx(10.0)
+    for name in ("zero_shot", "linear_probe"):
+        assert got[name].forecast.seconds == pytest.approx(10.0)
+        assert got[name].forecast.learning_seconds == pytest.approx(0.0)
     assert got["fine_tune"].forecast.seconds == pytest.approx(10.0 + 4 * 25.0)
 
 

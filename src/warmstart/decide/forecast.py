@@ -173,7 +173,7 @@ def beside_steps(strategy: str, compute: ComputeEvidence) -> float:
 def _fixed_rows(strategy: str, rows: Rows, features_ready: bool) -> int:
     """Rows that go through the frozen or finished model once, apart from the epochs."""
     if strategy == "zero_shot":
-        return rows.validation + rows.test
+        return rows.test if features_ready else rows.validation + rows.test
     if strategy == "linear_probe":
         return rows.test if features_ready else rows.fit + rows.validation + rows.test
     starts = strategy in STARTS_FROM_PROBE and not features_ready
