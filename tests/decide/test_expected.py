@@ -1,6 +1,7 @@
 """The regression and the forecasts made of it: by hand, and honest on outcomes that were simulated."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -22,7 +23,7 @@ from warmstart.decide.expected import (
     probe_level,
     regressors,
 )
-from warmstart.decide.logit import from_logit, logit_of, to_logit
+from warmstart.decide.logit import counts_of, from_logit, logit_of, to_logit, with_counts
 from warmstart.decide.response import PRIORS, REGRESSORS, Observation, Prior, Response, posterior, scatter
 
 ONE = Prior((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), (0.3, 0.1, 0.1, 0.1, 0.1, 0.1), between=0.1, within=0.1)
@@ -240,10 +241,46 @@ def test_a_pilot_on_few_rows_is_less_sure_than_one_on_many():
 
 def test_a_cross_validated_score_scatters_more_than_its_rows():
     given = evidence(probe=wilson_interval(24, 40), per_class=5)
-    error = logit_of(given.probe)[1]
-    slope = 0.15 * math.log2(1 / 0.8)  # none was measured: the prior's doubt
-    weights = 1 / 1.2**2, 1 / ((1.2 * error) ** 2 + slope**2)
-    assert probe_level(given)[1] == pytest.approx(sum(weights) ** -0.5)
+    mean, deviation = probe_level(given)
+    room = to_logit(0.3 + 0.55 * 0.7)
+    at, slope = np.meshgrid(
+        np.linspace(-4, 5, 2001), np.linspace(-1, 1.3, 401), indexing="ij"
+    )  # of all rows; of the curve
+    there = 1 / (1 + np.exp(-(at + slope * math.log2(0.8))))
+    share, rows = 24.5 / 41, 40 / 1.2**2  # half a row to either side
+    log = -((at - room) ** 2) / (2 * 1.2**2) - (slope - 0.15) ** 2 / (2 * 0.15**2)
+    log += rows * (share * np.log(there) + (1 - share) * np.log(1 - there))
+    weight = np.exp(log - log.max())
+    slow = (weight * at).sum() / weight.sum()
+    assert mean == pytest.approx(slow, abs=0.02)
+    assert deviation == pytest.approx(math.sqrt((weight * (at - slow) ** 2).sum() / weight.sum()), rel=0.03)
+
+
+def test_a_better_measurement_is_never_a_lower_forecast():
+    levels = [
+        probe_level(evidence(probe=wilson_interval(hits, 192), per_class=48, classes=4))[0] for hits in range(193)
+    ]
+    assert all(after > before for before, after in itertools.pairwise(levels))
+    whole = wilson_interval(192, 192)
+    assert from_logit(levels[-1]) == pytest.approx(whole.low, abs=0.01)  # where 192 of 192 leaves it, not far below
+
+
+@pytest.mark.parametrize(("hits", "rows"), [(0, 5), (1, 7), (16, 32), (30, 31), (192, 192)])
+def test_counts_are_read_back_from_an_interval(hits, rows):
+    share, found = counts_of(wilson_interval(hits, rows))
+    assert found == pytest.approx(rows)
+    assert share == pytest.approx((hits + 0.5) / (rows + 1))
+    back = with_counts(share, rows)
+    for one, other in zip(dataclasses.astuple(back), dataclasses.astuple(wilson_interval(hits, rows)), strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
+
+
+def test_a_guess_before_any_feature_is_not_surer_than_the_texts_make_it():
+    unknown = Interval(math.nan, 0.0, 1.0)
+    given = evidence(probe=unknown, knn=unknown, tfidf=wilson_interval(192, 192), per_class=48, classes=4)
+    found = expected_scores(given, "text", ["linear_probe"], Response())["linear_probe"]
+    assert found.share > 0.95
+    assert found.score.high - found.score.low > 0.03
 
 
 def test_a_guess_of_zero_shot_falls_behind_a_probe_with_every_label():

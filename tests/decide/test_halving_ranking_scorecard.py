@@ -90,6 +90,20 @@ def test_a_model_that_does_not_fit_comes_last_with_its_reason():
     assert ranking[1].score is None
 
 
+def test_a_guess_does_not_outrank_a_measurement():
+    unknown = Interval(math.nan, 0.0, 1.0)
+    guessed = planned("guessed", 10**6, 0.5, tfidf=around(0.99))
+    evidence_ = dataclasses.replace(guessed.evidence, probe=unknown)
+    guessed = dataclasses.replace(guessed, evidence=evidence_)
+    high = dataclasses.replace(
+        guessed, forecasts=tuple(dataclasses.replace(f, score=around(0.99)) for f in guessed.forecasts)
+    )
+    ranking = rank_models([high, planned("poor", 10**7, 0.6), planned("good", 10**8, 0.9)])
+    assert [row.model for row in ranking] == ["good", "poor", "guessed"]
+    assert "not measured" in ranking[2].note
+    assert rank_models([high])[0].note == ""
+
+
 def entry(**changes):
     given = {
         "created": "2026-01-01T00:00:00+00:00",

@@ -11,6 +11,7 @@ from warmstart.core.decision import DomainEvidence, DomainMeasure, LabelEvidence
 from warmstart.core.errors import DataError
 from warmstart.core.record import Interval
 from warmstart.core.records import Plan
+from warmstart.core.statistics import wilson_interval
 from warmstart.decide.choice import NONE, Question, cheapest_first, choose, contenders, turns, with_labels
 from warmstart.decide.plan import make_plan
 from warmstart.decide.response import PRIORS, Prior, Response
@@ -264,3 +265,16 @@ def test_contenders_are_those_that_might_win():
     assert contenders(question(evidence()), 1) == ("fine_tune",)
     hopeless = question(evidence(), fixed(fine_tune=-1.0, progressive=-1.0, lora=-1.0))
     assert contenders(hopeless, 3) == ()
+
+
+def test_another_number_of_labels_does_not_move_a_perfect_score_by_itself():
+    whole = wilson_interval(192, 192)
+    asked = question(evidence(per_class=48, classes=4, probe=whole, zero_shot=whole))
+    for near in (47.9, 48.1):
+        moved = with_labels(asked, near).evidence.probe
+        assert (moved.value, moved.low) == pytest.approx((whole.value, whole.low), abs=1e-3)
+
+
+def test_nothing_turns_where_nothing_is_allowed():
+    asked = dataclasses.replace(question(evidence()), costs=())
+    assert turns(asked, "linear_probe") == (None, None)

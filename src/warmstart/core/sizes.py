@@ -21,7 +21,7 @@ def read_bytes(text: str, name: str) -> int:
     Raises:
         SettingError: when it is not a size above 0.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(text))  # Python users may give a number
     unit = None if match is None else _UNITS.get(match.group(2).lower())
     size = 0 if match is None or unit is None else int(float(match.group(1)) * unit)
     if size <= 0:

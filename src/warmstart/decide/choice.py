@@ -17,7 +17,7 @@ from warmstart.core.records import Modality
 from warmstart.decide.expected import Epochs, Expected, expected_scores
 from warmstart.decide.forecast import BACKWARD, SCRATCH, StrategyCost
 from warmstart.decide.label_evidence import slope_of
-from warmstart.decide.logit import Z95, from_logit, interval90, logit_of, to_logit
+from warmstart.decide.logit import counts_of, from_logit, interval90, to_logit, with_counts
 from warmstart.decide.response import Response
 
 TIE = 0.0025  # accuracy: whoever is expected to lose no more than this to the best is as good
@@ -133,6 +133,8 @@ def turns(question: Question, chosen: str) -> tuple[Turn | None, Turn | None]:
 
 
 def _search(question: Question, chosen: str, step: float) -> Turn | None:
+    if not question.allowed:
+        return None
     here = question.evidence.per_class_median
     labels = here * step
     while here > 0 and (labels <= _MOST_LABELS if step > 1.0 else labels >= _FEWEST_LABELS):
@@ -168,10 +170,10 @@ def _moved(score: Interval, more: float, unsure: float) -> Interval:
     """A measured score some logits further on, with a 95 % interval as measured ones have."""
     if math.isnan(score.value):
         return score
-    deviation = math.hypot(logit_of(score)[1], unsure)
-    middle = to_logit(score.value) + more
-    ends = (from_logit(middle + sign * Z95 * deviation) for sign in (-1.0, 1.0))
-    return Interval(from_logit(middle), *ends)
+    share, rows = counts_of(score)
+    moved = from_logit(to_logit(share) + more)
+    variance = 1.0 / (rows * share * (1.0 - share)) + unsure**2
+    return with_counts(moved, 1.0 / (variance * moved * (1.0 - moved)))
 
 
 def contenders(question: Question, at_most: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from warmstart.core.decision import CurvePoint, Evidence, PilotRun
 from warmstart.core.record import Interval
 from warmstart.core.records import Modality
 from warmstart.decide.label_evidence import slope_of
-from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit
+from warmstart.decide.logit import from_logit, interval90, logit_of, to_logit, updated
 from warmstart.decide.response import PRIORS, Response
 
 FOLD = 0.8  # share of the labelled rows that a cross-validated score was learned from
@@ -96,12 +96,11 @@ def probe_level(evidence: Evidence) -> tuple[float, float]:
     guess, vague = _before_measuring(evidence)
     if math.isnan(evidence.probe.value):
         return guess, vague
-    measured, error = logit_of(evidence.probe)
-    slope = slope_of(_probe_curve(evidence))
-    more, unsure = slope.over(FOLD, 1.0)
-    weights = 1.0 / vague**2, 1.0 / ((SCATTER * error) ** 2 + unsure**2)
-    mean = (weights[0] * guess + weights[1] * (measured + more)) / sum(weights)
-    return mean, sum(weights) ** -0.5
+    more, unsure = slope_of(_probe_curve(evidence)).over(FOLD, 1.0)
+    there, spread = guess - more, math.hypot(vague, unsure)  # the guess, carried to the rows of the folds
+    found, deviation = updated(there, spread, evidence.probe, SCATTER)
+    kept = (vague / spread) ** 2
+    return guess + kept * (found - there), math.hypot(kept * deviation, vague * math.sqrt(1.0 - kept))
 
 
 def _probe_curve(evidence: Evidence) -> list[CurvePoint]:
@@ -111,11 +110,12 @@ def _probe_curve(evidence: Evidence) -> list[CurvePoint]:
 
 
 def _before_measuring(evidence: Evidence) -> tuple[float, float]:
-    if evidence.tfidf is not None and not math.isnan(evidence.tfidf.value) and math.isnan(evidence.probe.value):
-        words, error = logit_of(evidence.tfidf)
-        return words + _FROM_WORDS[0], math.hypot(_FROM_WORDS[1], error)
     majority = 1.0 / evidence.classes if math.isnan(evidence.majority) else evidence.majority
-    return to_logit(majority + _ROOM * (1.0 - majority)), _UNKNOWN
+    guess = to_logit(majority + _ROOM * (1.0 - majority))
+    if evidence.tfidf is not None and not math.isnan(evidence.tfidf.value) and math.isnan(evidence.probe.value):
+        words, error = updated(guess - _FROM_WORDS[0], _UNKNOWN, evidence.tfidf)
+        return words + _FROM_WORDS[0], math.hypot(_FROM_WORDS[1], error)
+    return guess, _UNKNOWN
 
 
 def _zero_shot(evidence: Evidence, modality: Modality, response: Response, level: float, doubt: float) -> Expected:
@@ -126,9 +126,7 @@ def _zero_shot(evidence: Evidence, modality: Modality, response: Response, level
     guess, vague = level + gain, math.hypot(doubt, own)
     if evidence.zero_shot is None or math.isnan(evidence.zero_shot.value):
         return Expected("zero_shot", guess, vague, own)
-    measured, error = logit_of(evidence.zero_shot)
-    weights = 1.0 / vague**2, 1.0 / error**2
-    mean, deviation = (weights[0] * guess + weights[1] * measured) / sum(weights), sum(weights) ** -0.5
+    mean, deviation = updated(guess, vague, evidence.zero_shot)
     return Expected("zero_shot", mean, deviation, math.hypot(deviation, doubt))
 
 

@@ -13,23 +13,27 @@ def rank_models(plans: Sequence[Plan]) -> tuple[RankedModel, ...]:
     """The models of some plans for the same data, best first; those that nothing fits come last.
 
     The best is the smallest model that is expected to lose no more than a tie to the highest; then by expected score.
+    A model whose features nobody saw comes after those that were measured: its score is a guess from the data alone.
 
     Args:
         plans: one a model.
     """
-    rows = [_ranked(plan) for plan in plans]
-    able = [row for row in rows if row.score is not None]
+    seen = {plan.model for plan in plans if not math.isnan(plan.evidence.probe.value)}
+    rows = [_ranked(plan, guessed=bool(seen) and plan.model not in seen) for plan in plans]
+    able = [row for row in rows if row.score is not None and (not seen or row.model in seen)]
+    if not able:  # nothing fits those that were measured
+        able = [row for row in rows if row.score is not None]
     highest = max((row.score.value for row in able if row.score is not None), default=math.nan)
     near = [row for row in able if row.score is not None and highest - row.score.value <= TIE]
     first = min(near, key=lambda row: row.parameters, default=None)
     rest = sorted(
         (row for row in rows if row is not first),
-        key=lambda row: math.inf if row.score is None else -row.score.value,
+        key=lambda row: (row not in able, math.inf if row.score is None else -row.score.value),
     )
     return (*([] if first is None else [first]), *rest)
 
 
-def _ranked(plan: Plan) -> RankedModel:
+def _ranked(plan: Plan, *, guessed: bool) -> RankedModel:
     forecast = plan.forecast_of(plan.strategy)
     known = forecast is not None and forecast.allowed and plan.strategy != NONE
     return RankedModel(
@@ -40,5 +44,5 @@ def _ranked(plan: Plan) -> RankedModel:
         seconds=forecast.seconds if forecast is not None and known else math.nan,
         peak_memory_mb=forecast.peak_memory_mb if forecast is not None and known else math.nan,
         transferability={} if plan.evidence.transferability is None else plan.evidence.transferability,
-        note="" if known else plan.reasons[0],
+        note=("not measured: its score is a guess" if guessed else "") if known else plan.reasons[0],
     )

@@ -124,10 +124,7 @@ def _floors(question: Question) -> str:
 def _names(evidence: Evidence) -> str:
     if not evidence.label_names:
         return ""
-    return (
-        f"The probe starts from the label names (weight {evidence.label_names:g}, by cross-validation), "
-        "and what trains starts from the probe."
-    )
+    return f"The probe starts from the label names (weight {evidence.label_names:g}, by cross-validation)."
 
 
 def _pilots(question: Question) -> str:

@@ -85,8 +85,12 @@ def _plan(task: Task, name: str, options: AdviseOptions, reference: ReferenceRow
     budget = exhaustive_seconds(costs) if options.time_budget is None else options.time_budget
     question = Question(measured.evidence, costs, task.card.modality, learned_response())
     pilots = run_pilots(situation, measured, question, options, options.pilot_share * budget)
-    spent = sum(pilot.seconds for pilot in pilots)
-    reporter().say(f"Pilots took {spent:.0f} s of {options.pilot_share * budget:.0f} s.")
+    spent, share = sum(pilot.seconds for pilot in pilots), options.pilot_share * budget
+    reporter().say(
+        f"Pilots took {spent:.0f} s of {share:.0f} s."
+        if pilots
+        else f"No pilot ran: none that could change the choice, and has rows enough, fits into {share:.0f} s."
+    )
     return make(situation, measured, options, left, None, aside, pilots)
 
 
