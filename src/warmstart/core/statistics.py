@@ -37,11 +37,11 @@ def bootstrap_interval(values: Floats, seed: int, level: float = 0.95) -> Interv
     return _interval(float(numbers.mean()), draws, level)
 
 
-def wilson_interval(successes: int, n: int) -> Interval:
+def wilson_interval(successes: float, n: float) -> Interval:
     """A proportion with its 95 % score interval (Wilson 1927); sensible for small n and near 0 and 1.
 
-    Assumes n independent trials of one probability. With n = 0 nothing is known: the value is not a number and the
-    interval is [0, 1].
+    Assumes n independent trials of one probability; n may be an effective number, not a whole one. With n = 0 nothing
+    is known: the value is not a number and the interval is [0, 1].
 
     Raises:
         DataError: when successes lie outside 0…n.

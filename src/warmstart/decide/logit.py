@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from warmstart.core.record import Interval
+from warmstart.core.statistics import wilson_interval
 
 Z90 = 1.6448536269514722  # half the width of a 90 % interval, in standard deviations
 Z95 = 1.959963984540054  # the same of a 95 % interval
@@ -48,10 +49,7 @@ def counts_of(score: Interval) -> tuple[float, float]:
 def with_counts(share: float, rows: float) -> Interval:
     """The inverse of `counts_of`: a share that has its half rows, as a proportion with its 95 % Wilson interval."""
     plain = min(1.0, max(0.0, (share * (rows + 1.0) - 0.5) / rows))
-    spread = Z95 * math.sqrt(plain * (1.0 - plain) / rows + (Z95 / (2.0 * rows)) ** 2)
-    shrink = 1.0 + Z95**2 / rows
-    middle = plain + Z95**2 / (2.0 * rows)
-    return Interval(plain, max(0.0, (middle - spread) / shrink), min(1.0, (middle + spread) / shrink))
+    return wilson_interval(plain * rows, rows)
 
 
 def updated(guess: float, vague: float, score: Interval, scatter: float = 1.0) -> tuple[float, float]:

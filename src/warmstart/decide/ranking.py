@@ -20,9 +20,8 @@ def rank_models(plans: Sequence[Plan]) -> tuple[RankedModel, ...]:
     """
     seen = {plan.model for plan in plans if not math.isnan(plan.evidence.probe.value)}
     rows = [_ranked(plan, guessed=bool(seen) and plan.model not in seen) for plan in plans]
-    able = [row for row in rows if row.score is not None and (not seen or row.model in seen)]
-    if not able:  # nothing fits those that were measured
-        able = [row for row in rows if row.score is not None]
+    fitting = [row for row in rows if row.score is not None]
+    able = [row for row in fitting if row.model in seen] or fitting
     highest = max((row.score.value for row in able if row.score is not None), default=math.nan)
     near = [row for row in able if row.score is not None and highest - row.score.value <= TIE]
     first = min(near, key=lambda row: row.parameters, default=None)
